@@ -73,13 +73,21 @@ def make_folder(folder: Path) -> None:
     """Creates a folder that a user named, with its parents; a link to no folder gets its target.
 
     Raises:
-        InputError: Links lead in a circle.
+        InputError: Links lead in a circle, or the file system creates nothing there.
         OSError: It cannot be created, or is a file.
     """
     real = Path(os.path.realpath(folder))
     if real.is_symlink():
         raise InputError("links that lead in a circle", where=folder, hint="Choose another folder")
-    real.mkdir(parents=True, exist_ok=True)
+    try:
+        real.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:
+        raise nothing_here(folder) from None
+
+
+def nothing_here(target: Path) -> InputError:
+    """Returns the error for a file system that reports a missing file, as that of /proc does."""
+    return InputError("nothing can be created here", where=target, hint="Choose another location")
 
 
 @contextlib.contextmanager

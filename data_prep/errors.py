@@ -12,6 +12,13 @@ from collections.abc import Iterator, Sequence
 ON_COMMAND_LINE = contextvars.ContextVar("on_command_line", default=False)
 """Whether errors speak of options (`--loop.steps`) instead of arguments (`loop.steps`)."""
 # Commands stay as a shell takes them; what is left are options by their names.
+LONGEST_QUOTATION = 200
+"""Maximum characters of a quoted value in a message; more are cut from its middle."""
+LONGEST_MESSAGE = 4_000
+"""Maximum characters of a part of a message."""
+_QUOTATION = re.compile(
+    rf"'[^'\n]{{{LONGEST_QUOTATION + 1},}}'|\"[^\"\n]{{{LONGEST_QUOTATION + 1},}}\""
+)
 _OPTION = re.compile(r"`[^`]*`|\bdsi [a-z]+(?: [^\s;,)]+)+|(?<![\w-])--([a-z][\w.-]*)")
 
 
@@ -70,7 +77,19 @@ def on_command_line(on: bool = True) -> Iterator[None]:
 
 def _one_line(text: str) -> str:
     lines = (line.strip() for line in text.splitlines())
-    return " ".join(line for line in lines if line)
+    return shortened(" ".join(line for line in lines if line))
+
+
+def shortened(message: str) -> str:
+    """Returns a message without the middle of quoted values, and of itself, if they are long."""
+    message = _QUOTATION.sub(lambda found: _ends(found[0], LONGEST_QUOTATION), message)
+    return _ends(message, LONGEST_MESSAGE)
+
+
+def _ends(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]}...{text[len(text) - limit // 2 :]}"
 
 
 def command_line(*words: str | os.PathLike[str]) -> str:

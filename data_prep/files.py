@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from data_prep.descriptor_lock import lock_descriptor
+from data_prep.descriptor_lock import lock_descriptor, make_folder, nothing_here
 from data_prep.errors import InputError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -108,10 +108,8 @@ def _temporary_sibling(target: Path, state: str, *, folder: bool) -> Iterator[Pa
                     handle, name = tempfile.mkstemp(prefix=prefix, dir=target.parent)
                     os.close(handle)
                     path = Path(name)
-        except FileNotFoundError:  # as /proc says it
-            raise InputError(
-                "nothing can be created here", where=target, hint="Choose another location"
-            ) from None
+        except FileNotFoundError:
+            raise nothing_here(target) from None
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
@@ -236,7 +234,7 @@ def replacing_folder(target: str | os.PathLike[str], ours: Ours | None = None) -
     """
     target = Path(target)
     _refuse_no_folder(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     recover(target, ours)
     with _temporary_sibling(target, "new", folder=True) as fresh:
         fresh.chmod(0o755)
@@ -321,7 +319,7 @@ def _refuse_no_folder(target: Path) -> None:
 def replacing_file(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a path beside `target`, which is renamed to `target` at the end of the block."""
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     recover(target)
     with _temporary_sibling(target, "new", folder=False) as fresh:
         fresh.chmod(0o644)
@@ -352,31 +350,44 @@ def writing(target: str | os.PathLike[str]) -> Iterator[IO[str]]:
     Raises:
         InputError: It is a folder, or links lead in a circle.
     """
+    with writing_bytes(target) as raw:
+        if Path(target).suffix.lower() != ".gz" or is_stream(target):
+            with io.TextIOWrapper(raw, encoding="utf-8") as file:
+                yield file
+            return
+        # Neither name nor time: the same content gives the same file.
+        with (
+            gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed,
+            io.TextIOWrapper(packed, encoding="utf-8") as file,
+        ):
+            yield file
+
+
+@contextmanager
+def writing_bytes(target: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Like `writing`, for binary formats.
+
+    Args:
+        target: The file; `-` for standard output.
+
+    Raises:
+        InputError: It is a folder, or links lead in a circle.
+    """
     target = Path(target)
     open_one = _DESCRIPTOR.fullmatch(os.fspath(target))
     if open_one is not None:
         # Opened by name, a file would be overwritten from its beginning.
         number = int(open_one["number"] or {"err": 2}.get(open_one["name"], 1))
-        with os.fdopen(os.dup(number), "w", encoding="utf-8") as stream:
+        with os.fdopen(os.dup(number), "wb") as stream:
             yield stream
         return
     if is_stream(target):
-        with target.open("w", encoding="utf-8") as stream:
+        with target.open("wb") as stream:
             yield stream
         return
     refuse_no_file(target)
-    with replacing_file(os.path.realpath(target)) as fresh:
-        if target.suffix.lower() == ".gz":
-            # Neither name nor time: the same content gives the same file.
-            with (
-                fresh.open("wb") as raw,
-                gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed,
-                io.TextIOWrapper(packed, encoding="utf-8") as file,
-            ):
-                yield file
-        else:
-            with fresh.open("w", encoding="utf-8") as file:
-                yield file
+    with replacing_file(os.path.realpath(target)) as fresh, fresh.open("wb") as file:
+        yield file
 
 
 def refuse_no_file(target: str | os.PathLike[str]) -> None:

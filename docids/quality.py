@@ -135,7 +135,12 @@ class Quality:
         return sum(position.gini for position in positions) / len(positions)
 
     def predictors(self) -> dict[str, Any]:
-        """Returns the figures that predict retrieval before any training (FORGE, 2025)."""
+        """Returns the figures that predict retrieval before any training (FORGE, 2025).
+
+        Identifiers of one code have no prefixes, and therefore no such figures.
+        """
+        if not self.purity.prefixes:
+            return {}
         return {"neighbor_hit_rate": list(self.purity.prefixes), "gini": self.gini}
 
     def to_dict(self) -> dict[str, Any]:

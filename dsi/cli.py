@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import InputError, on_command_line
+from data_prep.errors import InputError, on_command_line, shortened
 from dsi.command_line.standard_streams import (
     StandardOutputError,
     console,
@@ -222,7 +222,7 @@ def _fail(code: int, line: str) -> int:
     from dsi.command_line.command_report import visible
 
     with contextlib.suppress(OSError):
-        first, *choices = line.splitlines() or [""]
+        first, *choices = map(shortened, line.splitlines() or [""])
         end = "" if choices else "."
         print(f"dsi: {visible(first).rstrip('.')}{end}", file=sys.stderr)
         print(*map(visible, choices), sep="\n", end="\n" if choices else "", file=sys.stderr)

@@ -7,17 +7,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from data_prep.compression import COMPRESSED_SUFFIXES
-from data_prep.dataset import SPLITS, Document, Qrel, Query
+from data_prep.dataset import SPLITS, Document, ExampleCounter, Qrel, Query
 from data_prep.errors import InputError
 from data_prep.fetching import Download
 from data_prep.sources.base import SOURCES, Source, SourceOptions, existing, refuse_unused
 from data_prep.sources.ir_datasets import IrDatasets, ids_of_beir, size_of_beir
 from data_prep.sources.judged import read_qrels, read_queries
-from data_prep.sources.records import as_id, as_text, records
+from data_prep.sources.records import TABLE_SUFFIXES, as_id, as_text, records, suffix
 
 _NAME = re.compile(r"[a-z0-9-]+(?:/[a-z0-9-]+)?")
 # Some BEIR collections use this name for the development split.
 _OTHER_NAMES = {"dev": ("dev", "validation", "valid")}
+_UNREAD = "file that is not corpus.jsonl, queries.jsonl or qrels/{train,dev,test}.tsv"
 
 
 def _file(folder: Path, name: str) -> Path | None:
@@ -78,6 +79,9 @@ class Beir(Source):
         if self.published is not None:
             yield from self.published.documents()
             return
+        self.passed_over.clear()
+        for name in self._unread():
+            self.passed_over.setdefault(_UNREAD, ExampleCounter()).add(name)
         for number, record in records(self.corpus, encoding=self.options.encoding):
             where = f"{self.corpus}:{number}"
             title, text, url = (as_text(record, name, where) for name in ("title", "text", "url"))
@@ -97,9 +101,24 @@ class Beir(Source):
         if self.published is not None:
             yield from self.published.qrels()
             return
+        for split, path in self._qrels_files().items():
+            yield from read_qrels(path, split, self.options)
+
+    def _qrels_files(self) -> dict[str, Path]:
+        """Returns split -> file, for the splits that have judgments."""
+        files = {}
         for split in SPLITS:
             names = (f"{name}.tsv" for name in _OTHER_NAMES.get(split, (split,)))
             found = (_file(self.folder / "qrels", name) for name in names)
             path = _only(path for path in found if path is not None)
             if path is not None:
-                yield from read_qrels(path, split, self.options)
+                files[split] = path
+        return files
+
+    def _unread(self) -> list[str]:
+        """Returns the names of tables in the folder, and of all files in qrels/, not read."""
+        read = {self.corpus, _file(self.folder, "queries.jsonl"), *self._qrels_files().values()}
+        tables = [path for path in self.folder.iterdir() if suffix(path) in TABLE_SUFFIXES]
+        unread = {*tables, *(self.folder / "qrels").glob("*")} - read
+        names = (path.relative_to(self.folder).as_posix() for path in unread if path.is_file())
+        return sorted(name for name in names if not name.rpartition("/")[2].startswith("."))

@@ -32,6 +32,8 @@ QRELS_QUERY_NAMES = ("query_id", "query-id", "qid")
 QRELS_DOC_NAMES = ("doc_id", "corpus-id", "corpus_id", "docid", "docno", "doc-id", "pid")
 QRELS_RELEVANCE_NAMES = ("relevance", "score", "label", "rel")
 
+_GRADES = re.compile(r"relev|rating|grade|judg|label|score|gain")
+"""Names of columns whose values may be grades, in words as well."""
 _FIELDS = frozenset(["num", "title", "desc", "narr", "dom", "con", "smry", "fac", "def", "head"])
 _FIELD = re.compile(r"<([\w-]+)(?:\s[^<>]*)?>")
 _TOPIC_LABEL = re.compile(r"^\s*(?:Number|Topic|Description|Narrative)\s*:", re.IGNORECASE)
@@ -277,7 +279,9 @@ def _refuse_unnamed_relevance(record: dict[str, Any], id_columns: set[str], wher
     for name, value in record.items():
         if name in QRELS_RELEVANCE_NAMES and value is None:
             as_relevance(value, where)
-        if name not in id_columns | {"iteration", "iter"} and _is_number(value):
+        if name in id_columns | {"iteration", "iter"}:
+            continue
+        if _is_number(value) or (value is not None and _GRADES.search(name.lower())):
             raise InputError(
                 f"the column {name!r:.60} may contain the relevance",
                 where=where,

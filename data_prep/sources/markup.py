@@ -14,6 +14,7 @@ _TAG = re.compile(r"<(/?)([A-Za-z][\w:.-]*)(\s[^<>]*)?/?>")
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _NOTES = re.compile(r"<!--.*?-->|<![A-Za-z][^<>]*>|<\?[^<>]*\?>", re.DOTALL)
 _ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|\w+);")
+_UNSHOWN = re.compile(r"<(script|style)\b[^<>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
 # HTML and TREC newspaper elements whose closing tag is absent or optional.
 _UNCLOSED = """
 area base br col embed hr img input link meta source track wbr
@@ -23,14 +24,14 @@ cellrule rowrule
 
 
 def plain(markup: str) -> str:
-    """Returns text without tags and with entities decoded.
+    """Returns text without tags, scripts and styles, and with entities decoded.
 
     Angle brackets are a tag if it is closed in the same text, needs no closing tag, is a closing
     tag, or has an attribute value. Others are text: `vector<int>`, `a < b and c > d`. The content
     of a CDATA section is text as it stands.
     """
     markup = _CDATA.sub(lambda section: html.escape(section.group(1)), markup)
-    markup = _NOTES.sub(" ", markup)
+    markup = _NOTES.sub(" ", _UNSHOWN.sub(" ", markup))
     closed = {tag.group(2).lower() for tag in _TAG.finditer(markup) if tag.group(1)}
     closed.update(_UNCLOSED.split())
 

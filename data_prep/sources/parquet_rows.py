@@ -39,6 +39,12 @@ def parquet_rows(
                 yield number, row
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"damaged Parquet file ({error!s:.200})", where=path) from None
+    except (ValueError, OverflowError) as error:  # such as dates after the year 9999
+        raise InputError(
+            f"a value cannot be read ({error!s:.200})",
+            where=f"{path}, after row {number}",
+            hint="Write the file without this column, or with its values as text",
+        ) from None
 
 
 def parquet_columns(path: Path) -> list[str]:

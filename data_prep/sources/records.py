@@ -296,7 +296,7 @@ class Column:
 
     Args:
         chosen: The column that the user named, or None.
-        usual: Usual names of the column, preferred ones first; the first one found stays preferred.
+        usual: Usual names of the column, preferred ones first.
         what: Content of the column, for the message.
         option: Option that names the column, for the message.
         where: The file, for the message.
@@ -350,8 +350,6 @@ class Column:
         return name
 
     def _name_in(self, record: Mapping[str, Any]) -> str | None:
-        if self._found is not None and record.get(self._found) is not None:
-            return self._found
         for name in self._names:
             if name in record:
                 if self._found is None:

@@ -74,6 +74,13 @@ class Trec(JudgedByFiles):
             bodies = [rest.replace(title.group(), " ") if title else rest]
         return Document(
             number.group(1).strip(),
-            " ".join(plain(title.group(2) or title.group(3) or "").split()) if title else "",
+            " ".join(plain(_title(title)).split()) if title else "",
             "\n\n".join(plain(body) for body in bodies),
         )
+
+
+def _title(found: re.Match[str]) -> str:
+    """Returns the content of a title tag; that of the <title> inside, for the <head> of HTML."""
+    content: str = found.group(2) or found.group(3) or ""
+    inner = _TITLE.search(content)
+    return (inner.group(2) or inner.group(3) or "") if inner else content

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
-from data_prep.files import replacing_file, writing
+from data_prep.files import writing, writing_bytes
 from dsi.evaluation.comparison import Measured, label_of
 from dsi.evaluation.judgments import group_queries, judgments_of
 
@@ -53,8 +52,8 @@ def write_per_query(
     import pyarrow as pa
     from pyarrow.parquet import write_table
 
-    with replacing_file(os.path.realpath(file)) as fresh:
-        write_table(pa.Table.from_pylist(records), fresh)
+    with writing_bytes(file) as stream:
+        write_table(pa.Table.from_pylist(records), stream)
 
 
 def _records(

@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from data_prep.dataset import Dataset
-from data_prep.descriptor_lock import folder_lock, only_writer
+from data_prep.descriptor_lock import folder_lock, make_folder, only_writer
 from data_prep.errors import InputError
 from data_prep.files import (
     put_in_place,
@@ -153,7 +153,7 @@ def _staged(out: Path, commit: str) -> Path:
 
     Folders of other commits are removed, unless a process is downloading to them.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     recover(out)
     before = f".{out.name}.pull-"
     for name in os.listdir(out.parent):

@@ -319,3 +319,13 @@ def test_a_path_is_no_option_and_what_needs_no_quotes_has_none():
     assert command_line("train", Path("my data"), "--out", Path("-x")) == (
         "dsi train 'my data' --out ./-x"
     )
+
+
+def test_long_values_are_shortened_in_messages():
+    long = "x" * 60_000
+    told = str(InputError(f"no document {long!r}", where=f"file {long}", hint="Check it"))
+    assert told.startswith("file xxx")
+    assert len(told) < 10_000
+    quoted = str(InputError(f"no document {'a' * 300 + 'z' * 300!r}", hint="Check it"))
+    assert quoted == f"no document '{'a' * 99}...{'z' * 99}'. Check it."
+    assert str(InputError("no document 'short'")) == "no document 'short'."

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.descriptor_lock import make_folder
 from data_prep.errors import InputError
 from data_prep.files import (
     read_json_lines,
@@ -23,6 +24,7 @@ from data_prep.files import (
     write_json,
     write_json_lines,
     writing,
+    writing_bytes,
 )
 
 
@@ -325,6 +327,16 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
     assert {entry.name for entry in tmp_path.iterdir()} == {"pipe", "link"}
 
 
+def test_a_binary_format_goes_through_a_pipe_too(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with writing_bytes(tmp_path / "pipe") as file:
+        file.write(b"\xff")
+    assert os.read(reader, 100) == b"\xff"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_device_stays_a_device():
     with writing("/dev/null") as file:
         file.write("said")
@@ -369,3 +381,5 @@ def test_where_nothing_can_be_created_is_told(replacing):
     refused = pytest.raises(InputError, match="/proc/x: nothing can be created here")
     with refused, replacing("/proc/x"):
         raise AssertionError("created")
+    with refused:
+        make_folder(Path("/proc/x"))

@@ -366,3 +366,10 @@ def test_a_folder_with_the_name_of_a_home_folder_is_a_folder(tmp_path, monkeypat
         assert written.corpus["doc_id"][:] == ["d1"]
     assert sorted(os.listdir("~")) == ["docs.parquet", "ds", "saved"]
     assert not (tmp_path / "home").exists()
+
+
+def test_a_parquet_value_that_python_cannot_hold_is_named(tmp_path):
+    columns = {"query_id": ["1"], "text": ["a"], "day": pa.array([10**9], pa.date32())}
+    pq.write_table(pa.table(columns), tmp_path / "q.parquet")
+    with pytest.raises(InputError, match=r"q\.parquet, after row 0: a value cannot be read"):
+        list(read_queries(tmp_path / "q.parquet", SourceOptions()))

@@ -88,6 +88,23 @@ def test_a_relevance_of_another_name_is_not_taken_for_one(tmp_path):
         list(read_qrels(path, "test"))
 
 
+def test_grades_in_words_are_not_taken_for_relevance(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"qid": "a", "docid": "1", "grade": "irrelevant"}\n')
+    with pytest.raises(InputError, match="'grade' may contain the relevance"):
+        list(read_qrels(path, "test"))
+
+
+def test_a_first_record_without_the_preferred_column_does_not_choose_for_all(tmp_path):
+    path = tmp_path / "q.jsonl"
+    rows = [{"id": "1", "title": "only a title"}, {"id": "2", "title": "t", "text": "the query"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [query.text for query in read_queries(path, SourceOptions())] == [
+        "only a title",
+        "the query",
+    ]
+
+
 def test_columns_are_found_record_by_record(tmp_path):
     path = tmp_path / "d.jsonl"
     rows = [

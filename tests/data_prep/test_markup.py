@@ -61,6 +61,13 @@ def test_missing_marks_are_named(tmp_path, text, message):
         list(detect(str(tmp_path / "d.trec")).documents())
 
 
+def test_the_title_of_a_web_page_is_not_its_head(tmp_path):
+    page = "<html><head><title>Otters</title><script>var a;</script></head><body>They swim.</body>"
+    (tmp_path / "d.trec").write_text(f"<DOC><DOCNO>w</DOCNO>{page}</html></DOC>")
+    [document] = detect(str(tmp_path / "d.trec")).documents()
+    assert (document.title, document.text) == ("Otters", "They swim.")
+
+
 @pytest.mark.parametrize(
     ("markup", "text"),
     [
@@ -70,6 +77,8 @@ def test_missing_marks_are_named(tmp_path, text, message):
         ("if a<b then", "if a<b then"),
         ("A <b>bold</b> <br/>word<P>", "A  bold   word"),
         ("<F P=100>x</F> <!-- no > word --> y", "x    y"),
+        ("a <![CDATA[b <i> & c]]> d", "a b <i> & c d"),
+        ("seen<script src='x'>var hidden;</script> <STYLE>p {}</STYLE>too", "seen   too"),
         ("AT&amp;T &lt;int&gt; R&D&copy; dogs&regret", "AT&T <int> R&D© dogs&regret"),
     ],
 )

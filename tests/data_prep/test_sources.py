@@ -52,6 +52,20 @@ class TestBeir:
         assert list(source.queries()) == [Query("q1", "who swims?")]
         assert list(source.qrels()) == [Qrel("q1", "d2", 2, "dev"), Qrel("q1", "d1", 1, "test")]
 
+    def test_files_that_are_not_read_are_counted(self, beir):
+        for name in ("qrels/test2.tsv", "qrels/train.jsonl", "corpus-2.jsonl", "qrels.tsv"):
+            (beir / name).write_text("")
+        source = detect(str(beir))
+        list(source.documents())
+        [(reason, files)] = source.passed_over.items()
+        assert "not corpus.jsonl" in reason
+        assert files.examples == [
+            "corpus-2.jsonl",
+            "qrels.tsv",
+            "qrels/test2.tsv",
+            "qrels/train.jsonl",
+        ]
+
     def test_judgments_of_hotpotqa_and_fever_are_chains_in_the_order_of_the_file(self, tmp_path):
         folder = tmp_path / "hotpotqa"
         documents = {

@@ -245,3 +245,8 @@ def test_a_sample_of_competitors_ranks_about_the_same(monkeypatch):
     monkeypatch.setattr(query_ranking, "_COMPETITORS", 40)
     some = ranked(queries, texts)
     assert sum(a == b for a, b in zip(some, everything, strict=True)) > 45
+
+
+def test_identifiers_of_one_code_have_no_figures_of_prefixes():
+    assert measured([(2,), (3,), (4,)]).predictors() == {}
+    assert set(measured([(2, 4), (2, 5)]).predictors()) == {"neighbor_hit_rate", "gini"}
