@@ -159,8 +159,9 @@ def search_in_hops(
 
     All chains of a query have the same number of documents: a query stops as a whole, after the
     last hop, when its best chain suffices (`--hops.stop`), or when no chain can go on. A chain
-    never comes back to one of its documents. Of chains with the same documents in the same order,
-    the best one is kept. Ties keep the order in which they were found.
+    never comes back to one of its documents. A beam is a chain of documents and sentences; of
+    chains with the same documents in the same order, the best one is returned. Ties keep the order
+    in which they were found.
 
     Args:
         queries: The queries.
@@ -171,13 +172,13 @@ def search_in_hops(
     """
     first = reader.search(list(queries), k if options.count == 1 else max(k, options.beams))
     searches = [
-        _Search(query, [Chain((Hop(hit, hit.score),)) for hit in hits])
+        _Search(query, chains := [Chain((Hop(hit, hit.score),)) for hit in hits], chains)
         for query, hits in zip(queries, first, strict=True)
     ]
     going = searches
     for _ in range(options.count - 1):
         going = [one for one in going if not one.suffices(options, reader)]
-        going = _hop(going, max(k, options.beams), options, reader)
+        going = _hop(going, k, options, reader)
     for one in going:
         one.suffices(options, reader)
     if not read_last:
@@ -187,10 +188,11 @@ def search_in_hops(
 
 @dataclass
 class _Search:
-    """A query and its chains, best first."""
+    """A query with its chains of distinct documents and the beams of the next hop, best first."""
 
     query: str
     chains: list[Chain]
+    beams: list[Chain]
 
     def suffices(self, options: HopOptions, reader: Reader) -> bool:
         """Asks the verifier, if there is one, about the best chain."""
@@ -204,12 +206,12 @@ class _Search:
         return probability >= options.threshold
 
 
-def _hop(searches: list[_Search], kept: int, options: HopOptions, reader: Reader) -> list[_Search]:
+def _hop(searches: list[_Search], k: int, options: HopOptions, reader: Reader) -> list[_Search]:
     """Makes the chains one document longer; returns the searches that may go on."""
     asked = [
         (one, chain, sentence)
         for one in searches
-        for chain in one.chains[: options.beams]
+        for chain in one.beams[: options.beams]
         for sentence in _sentences(one.query, chain, options.sentences, reader)
     ]
     texts = [
@@ -222,14 +224,14 @@ def _hop(searches: list[_Search], kept: int, options: HopOptions, reader: Reader
         longer[id(one)] += _continued(chain, sentence, hits)
     going = []
     for one in searches:
-        chains = _best(longer[id(one)], kept)
+        beams = sorted(longer[id(one)], key=lambda chain: -chain.score)
         likely = (
             options.stop != "threshold"
-            or not chains
-            or (math.exp(chains[0].hops[-1].log_probability) >= options.threshold)
+            or not beams
+            or (math.exp(beams[0].hops[-1].log_probability) >= options.threshold)
         )
-        if chains and likely:
-            one.chains = chains
+        if beams and likely:
+            one.chains, one.beams = _distinct(beams)[:k], beams
             going.append(one)
     return going
 
@@ -247,12 +249,12 @@ def _continued(chain: Chain, sentence: Sentence, hits: Sequence[Found]) -> list[
     ]
 
 
-def _best(chains: Sequence[Chain], kept: int) -> list[Chain]:
-    """Returns the best chains, one for each sequence of documents."""
+def _distinct(chains: Sequence[Chain]) -> list[Chain]:
+    """Returns the first chain with each sequence of documents."""
     found: dict[tuple[str, ...], Chain] = {}
-    for chain in sorted(chains, key=lambda chain: -chain.score):
+    for chain in chains:
         found.setdefault(tuple(chain.doc_ids), chain)
-    return list(found.values())[:kept]
+    return list(found.values())
 
 
 def _sentences(query: str, chain: Chain, number: int, reader: Reader) -> list[Sentence]:

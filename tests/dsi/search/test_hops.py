@@ -12,7 +12,7 @@ import pytest
 import tiny_checkpoints
 import tiny_encoders
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification
@@ -85,6 +85,8 @@ def chains_by_hand(query, documents, score, hops, sentences=None):
     return sorted(best.items(), key=lambda pair: -pair[1])
 
 
+# In the first example, the best chain of three documents reads the worse sentence of its first one.
+@example(count=3, seed=401, sizes=[2, 1, 1, 1])
 @given(
     count=st.integers(1, 3),
     seed=st.integers(0, 1000),
