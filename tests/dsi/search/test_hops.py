@@ -141,6 +141,38 @@ def test_a_chain_does_not_come_back():
     assert first.score == pytest.approx(1.0 + 0.0 - math.log(2))
 
 
+def test_only_the_beams_go_on():
+    # The third document would lead to the best chain.
+    lines = {
+        "q": [("a", 3.0), ("b", 2.0), ("c", 1.0)],
+        **{f"q {one}": [("d", 1.0), ("e", 1.0)] for one in "ab"},
+        "q c": [("d", 9.0), ("e", -9.0)],
+    }
+    [chains] = search_in_hops(["q"], 9, HopOptions(count=2, beams=2), reader_of(lines))
+    assert [chain.doc_ids for chain in chains] == [["a", "d"], ["a", "e"], ["b", "d"], ["b", "e"]]
+
+
+def test_a_sentence_that_repeats_the_query_or_the_evidence_is_read_last():
+    texts = {"a": "Ink of squids. The query.", "b": "Ink of squids. Squids swim."}
+    lines = {
+        "The query": [("a", 1.0)],
+        "The query Ink of squids.": [("b", 1.0)],
+        "The query Squids swim. Ink of squids.": [("c", 1.0)],
+    }
+    options = HopOptions(count=3, beams=2, sentences=1)
+    [[chain]] = search_in_hops(["The query"], 9, options, reader_of(lines, texts))
+    assert chain.sentences == ["Ink of squids.", "Squids swim.", "c"]
+
+
+def test_the_last_document_is_read_if_asked_for():
+    lines = {"q": [("a", 1.0)]}
+    for read_last, sentences in ((True, ["text of a"]), (False, [])):
+        [[chain]] = search_in_hops(
+            ["q"], 1, HopOptions(count=1), reader_of(lines, {"a": "text of a"}), read_last=read_last
+        )
+        assert (chain.sentences, chain.score) == (sentences, 1.0)
+
+
 def test_a_chain_that_cannot_go_on_stays_as_it_is():
     lines = {"q": [("a", 1.0), ("b", 0.5)], "q a": [("a", 1.0)], "q b": [("a", 3.0)]}
     [found] = search_in_hops(["q"], 9, HopOptions(count=2), reader_of(lines))
