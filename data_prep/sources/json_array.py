@@ -12,7 +12,7 @@ from data_prep.compression import open_uncompressed
 from data_prep.errors import InputError
 from data_prep.limits import LONGEST_RECORD
 from data_prep.sources.base import existing
-from data_prep.sources.lines import detect_utf16, is_utf_8
+from data_prep.sources.lines import detect_wide, encoded_line_end, is_utf_8
 
 _CHUNK = 2**20
 """Characters per read; more if an object needs them."""
@@ -36,17 +36,18 @@ def array_items(
 
     Args:
         path: The file, compressed or not.
-        encoding: Encoding of the file; UTF-16 is recognized by its byte-order mark.
+        encoding: Encoding of the file; UTF-16 and UTF-32 are recognized.
         pairs: Converts key-value pairs to an object, as in `json.loads`.
 
     Raises:
         InputError: The file is not an array or is truncated; the message has the number of the
-            value.
+            value. Or there is no such encoding.
     """
+    encoded_line_end(encoding)
     decoder = json.JSONDecoder(object_pairs_hook=pairs)
     with open_uncompressed(existing(path)) as raw:
         if is_utf_8(encoding):
-            encoding = detect_utf16(raw.peek(4)) or "utf-8-sig"
+            encoding = detect_wide(raw.peek(8)) or "utf-8-sig"
         text = _Text(io.TextIOWrapper(raw, encoding=encoding), path)
         text.expect("[", 1)
         number = 1

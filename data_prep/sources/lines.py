@@ -13,12 +13,19 @@ from data_prep.errors import InputError
 from data_prep.limits import LONGEST_LINE
 from data_prep.sources.base import existing
 
-_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",  # begins with the mark of UTF-16
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _UNMARKED = {
+    re.compile(rb"[\x01-\x7f]\0{3}[\x01-\x7f]\0{3}"): "utf-32-le",
+    re.compile(rb"\0{3}[\x01-\x7f]\0{3}[\x01-\x7f]"): "utf-32-be",
     re.compile(rb"[\x01-\x7f]\0[\x01-\x7f]\0"): "utf-16-le",
     re.compile(rb"\0[\x01-\x7f]\0[\x01-\x7f]"): "utf-16-be",
 }
-"""The start of UTF-16 text without a byte-order mark if its first two characters are ASCII."""
+"""The start of text without a byte-order mark if its first two characters are ASCII."""
 _BUFFER = 2**20
 """Bytes per read; the first read determines the line ending."""
 _OLD_MAC_END = re.compile(r"\r(?=[^\n])")
@@ -34,8 +41,8 @@ def lines(
     r"""Yields (line number from 1, line with its end) of a text file, compressed or not.
 
     Lines end with "\n", or with "\r" if these are more frequent at the start of the file. Unless
-    another encoding is given, a file is read as UTF-16 if it begins with a byte-order mark, or with
-    two ASCII characters of two bytes each.
+    another encoding is given, a file is read as UTF-16 or UTF-32 if it begins with a byte-order
+    mark, or with two ASCII characters of two or four bytes each.
 
     Args:
         path: The file; "-" is standard input.
@@ -50,16 +57,13 @@ def lines(
     path = existing(path, "file or folder" if noun == "file" else noun)
     if path.is_dir():
         raise InputError(f"this is a folder, not a {noun}", where=path)
-    try:
-        one_byte = "\n".encode(encoding) == b"\n"
-    except (LookupError, ValueError):
-        raise InputError(f"unknown encoding {encoding!r}", where="--encoding") from None
+    one_byte = encoded_line_end(encoding) == b"\n"
     number = 0
     with open_uncompressed(path, _BUFFER) as file:
         try:
             head = file.peek(1)
             if is_utf_8(encoding):
-                encoding = detect_utf16(head) or encoding
+                encoding = detect_wide(head) or encoding
                 one_byte = is_utf_8(encoding)
             begin = head.decode(encoding, "ignore")
             returns = len(_OLD_MAC_END.findall(begin))
@@ -98,8 +102,20 @@ def _byte_lines(file: io.BufferedReader, encoding: str) -> Iterator[str]:
         yield raw.decode("latin-1" if len(raw) > LONGEST_LINE else encoding)
 
 
-def detect_utf16(head: bytes) -> str | None:
-    """Returns the UTF-16 encoding in which a file begins; None for other encodings."""
+def encoded_line_end(encoding: str) -> bytes:
+    """Returns a line end in an encoding.
+
+    Raises:
+        InputError: There is no such encoding of text.
+    """
+    try:
+        return "\n".encode(encoding)
+    except (LookupError, ValueError):
+        raise InputError(f"unknown encoding {encoding!r}", where="--encoding") from None
+
+
+def detect_wide(head: bytes) -> str | None:
+    """Returns the UTF-16 or UTF-32 encoding in which a file begins; None for other encodings."""
     marked = (name for mark, name in _MARKS.items() if head.startswith(mark))
     unmarked = (name for begin, name in _UNMARKED.items() if begin.match(head))
     return next(marked, None) or next(unmarked, None)

@@ -13,7 +13,7 @@ from data_prep.errors import InputError
 from data_prep.limits import LONGEST_RECORD
 from data_prep.sources.base import SOURCES, SourceOptions, existing
 from data_prep.sources.judged import JudgedByFiles
-from data_prep.sources.lines import detect_utf16, is_utf_8, lines
+from data_prep.sources.lines import detect_wide, is_utf_8, lines
 from data_prep.sources.prose import Prose, read_html, read_markdown, read_plain
 from data_prep.sources.records import suffix
 
@@ -196,4 +196,4 @@ def _is_binary(file: Path, encoding: str) -> bool:
     """Returns whether a file is binary: a zero byte that its encoding cannot contain."""
     with open_uncompressed(file, _HEAD) as raw:
         head = raw.read(_HEAD)
-    return is_utf_8(encoding) and detect_utf16(head) is None and b"\0" in head
+    return is_utf_8(encoding) and detect_wide(head) is None and b"\0" in head

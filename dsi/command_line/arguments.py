@@ -229,12 +229,18 @@ class Arguments:
         """Returns the values of a YAML file by full name, as strings for the parser."""
         import yaml
 
+        from data_prep.compression import open_uncompressed
+
         try:
-            content = yaml.load(file.read_text(encoding="utf-8"), _loader())
+            with open_uncompressed(file) as opened:
+                text = opened.read().decode("utf-8-sig")
+            content = yaml.load(text, _loader())
         except OSError as error:
             raise InputError(f"cannot read it ({error.strerror})", where=file) from None
         except UnicodeDecodeError:
             raise InputError("not valid UTF-8", where=file) from None
+        except InputError:
+            raise
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f" at line {mark.line + 1}" if mark else ""

@@ -151,6 +151,30 @@ def test_utf_16_needs_no_mark_where_it_begins_with_ascii(tmp_path, encoding, nam
     assert [line for _, line in lines(path)] == ["id\ttext\n", "1\tä\u010d\u0a0d\n"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-32", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "alpha \u00e9"),
+        ("a.jsonl", '{"id": "a.txt", "title": "a", "text": "alpha \u00e9"}'),
+        ("a.json", '[{"id": "a.txt", "title": "a", "text": "alpha \u00e9"}]'),
+    ],
+)
+def test_utf_32_is_recognized(tmp_path, encoding, name, content):
+    path = tmp_path / name
+    mark = "\ufeff" if encoding == "utf-32-be" else ""
+    path.write_bytes((mark + content).encode(encoding))
+    assert list(detect(str(path)).documents()) == [Document("a.txt", "a", "alpha \u00e9")]
+
+
+@pytest.mark.parametrize("encoding", ["nonsense", "hex", "rot13"])
+@pytest.mark.parametrize("name", ["d.json", "d.jsonl", "d.tsv"])
+def test_an_unknown_encoding_is_told(tmp_path, name, encoding):
+    (tmp_path / name).write_text("[]")
+    with pytest.raises(InputError, match=f"encoding: unknown encoding '{encoding}'"):
+        list(records(tmp_path / name, encoding=encoding))
+
+
 def test_a_single_null_character_is_no_utf_16(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"a\0bc\n")

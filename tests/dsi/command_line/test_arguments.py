@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from data_prep.checks import Options, described
 from data_prep.errors import InputError
+from data_prep.standard_input import open_input
 from dsi.command_line.arguments import SPREAD, Arguments
 
 
@@ -120,6 +122,19 @@ def test_lists_in_a_file_may_be_texts_too(tmp_path):
     values = parse("x", "--out", "y", "--config", str(file))
     assert values["names"] == ["a", "b"]
     assert values["words"] == ["one, two"], "a positional word is one, on the command line as here"
+
+
+def test_a_file_may_begin_with_a_mark_be_compressed_or_standard_input(tmp_path, monkeypatch):
+    (tmp_path / "mark.yaml").write_bytes(b"\xef\xbb\xbfnames: a, b\n")
+    (tmp_path / "c.yaml.gz").write_bytes(gzip.compress(b"names: a, b\n"))
+    (tmp_path / "stdin").write_text("names: a, b\n")
+    monkeypatch.setattr("data_prep.compression.open_input", _stdin_is(tmp_path / "stdin"))
+    for file in (str(tmp_path / "mark.yaml"), str(tmp_path / "c.yaml.gz"), "-"):
+        assert parse("x", "--out", "y", "--config", file)["names"] == ["a", "b"]
+
+
+def _stdin_is(file):
+    return lambda path, buffer: open_input(file if str(path) == "-" else path, buffer)
 
 
 def test_dataclasses_are_groups():
