@@ -44,7 +44,7 @@ CONFIG = Path(__file__).parents[1] / "configs" / "forgetting.yaml"
 SETTINGS = ("forgetting", "default")
 STRATEGIES = (
     "retrain,finetune,reindex,generative,generative+sam,generative+ewc,finetune+reglora,"
-    "finetune+periods,generative+periods,generative+prompts,pamt,edit,kernel,instant,append"
+    "finetune+periods,generative+periods,generative+prompts,pamt,edit,kernel,refit,instant,append"
 )
 INCREMENTS, SHARE = 5, 0.5
 SHOWN = [f"{letter} {measure}" for measure in MEASURES for letter in ("A", "F", "LA")]
@@ -140,7 +140,7 @@ def _measure(
         train=training_options(arguments.setting, kind, arguments.contrastive or 0),
         update=UpdateOptions(steps=arguments.update_steps) if trains else UpdateOptions(),
     )
-    if strategy in ("retrain", "append", "instant", "edit", "kernel", "pamt"):
+    if strategy in ("retrain", "append", "instant", "edit", "kernel", "refit", "pamt"):
         # The first ignores the steps of an update, the others make none.
         steps = options.train.loop.steps if strategy == "retrain" else None
         options = dataclasses.replace(options, update=UpdateOptions(steps=steps))

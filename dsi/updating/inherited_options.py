@@ -50,7 +50,7 @@ def not_inherited(training: TrainingOptions, strategies: Collection[str]) -> lis
         training: The options of the first training.
         strategies: Names of the strategies.
     """
-    if {"retrain", "instant", "append"} & set(strategies):
+    if {"retrain", "instant", "append", "refit"} & set(strategies):
         return []  # they repeat the first training, or train nothing
     found = []
     dropped = [name for name in TEACHER_TERMS if training.objectives.weights[name]]

@@ -107,6 +107,20 @@ class KernelOptions(Options, group="kernel"):
 
 
 @dataclass(frozen=True)
+class RefitOptions(Options, group="refit"):
+    """How output rows are regressed on the states of a network that is computed anew."""
+
+    samples: Advanced[Count] = 30
+    """Pseudo-queries that are written for each document, old or new; none is kept"""
+    subsets: Advanced[Whole] = 30
+    """Random sets of eight of its words per document, used like pseudo-queries"""
+    iterations: Advanced[Count] = 20
+    """Maximum iterations of L-BFGS"""
+    lam: Advanced[Positive] = 1e-6
+    """Ridge, relative to the mean square of states"""
+
+
+@dataclass(frozen=True)
 class PamtOptions(Options, group="pamt"):
     """The memory before the output layer."""
 
@@ -315,6 +329,8 @@ class UpdateOptions(Options):
     """Strategy edit (its rows: --instant)"""
     kernel: Advanced[KernelOptions] = field(default_factory=KernelOptions)
     """Strategy kernel"""
+    refit: Advanced[RefitOptions] = field(default_factory=RefitOptions)
+    """Strategy refit"""
     pamt: Advanced[PamtOptions] = field(default_factory=PamtOptions)
     """Strategy pamt (its rows of codes: --instant)"""
     ewc: Advanced[EwcOptions] = field(default_factory=EwcOptions)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from data_prep.dataset import Document
     from dsi.backbones.output_states import FourierFeatures
     from dsi.updating.structures.kernel_regression import Sums
+    from dsi.updating.structures.softmax_regression import Block
 
 Samples = dict[int, list[list[int]]]
 """Table row -> token ids of the document's samples."""
@@ -70,18 +71,18 @@ class Kernel(Standalone):
         model = update.load_parent()
         if options.features == FourierFeatures.kind:
             check_free(model, FourierFeatures)
-        samples, from_text = samples_of(update)
+        samples, from_text = samples_of(update, self.name, options.samples)
         written = time.perf_counter()
         if isinstance(map_of(model), FourierFeatures):
             drop_map(model)  # rows of the states' own width, as the expansion knows them
         model = expanded_model(update, model)
         words = write_words(model, update) if options.words else 0
-        read = _tokens(update, samples)
+        read = tokens_of(update, samples, options.subsets)
         features = _features(model, update, read) if options.features == "fourier" else None
         rows, reached = _SOLVERS[options.loss](model, update, read, features)
         if features is not None:
             add_map(model, features)
-        _write(model, rows)
+        write_rows(model, rows)
         ended = time.perf_counter()
         count = sum(map(len, samples.values()))
         per_document = 1000 / max(1, len(update.new_rows))
@@ -102,10 +103,15 @@ class Kernel(Standalone):
         return Outcome(model, update.text, reached, {"milliseconds a document": milliseconds})
 
 
-def samples_of(update: Update) -> tuple[dict[int, list[str]], int]:
+def samples_of(update: Update, strategy: str, count: int) -> tuple[dict[int, list[str]], int]:
     """Writes samples for every live document.
 
     A document for which the generator writes nothing is its own sample.
+
+    Args:
+        update: The update.
+        strategy: The strategy that needs them, for the message.
+        count: Samples of each document.
 
     Returns:
         Table row -> samples, at least one each, and how many documents are their own.
@@ -118,12 +124,12 @@ def samples_of(update: Update) -> tuple[dict[int, list[str]], int]:
 
     if update.generator is None:
         raise InputError(
-            "--strategy kernel needs a generator of pseudo-queries, and the index has none",
+            f"--strategy {strategy} needs a generator of pseudo-queries, and the index has none",
             hint="Choose a --generator",
         )
     chosen = generator_options(
         update.generator,
-        per_doc=update.options.kernel.samples,
+        per_doc=count,
         seed=update.options.seed,
         memory=update.parent / IN_VERSION,
     )
@@ -151,12 +157,18 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def _tokens(update: Update, samples: dict[int, list[str]]) -> Samples:
-    """Returns the token ids of each document's sets of words and, after them, of its samples."""
+def tokens_of(update: Update, samples: dict[int, list[str]], subsets: int) -> Samples:
+    """Returns the token ids of each document's sets of words and, after them, of its samples.
+
+    Args:
+        update: The update.
+        samples: Table row -> samples.
+        subsets: Random sets of words of each document.
+    """
     length = update.manifest.query_length
     return {
         row: [
-            *sets_of_words(update, row, update.options.kernel.subsets),
+            *sets_of_words(update, row, subsets),
             *(line or [0] for line in update.text.encode(texts, length)),
         ]
         for row, texts in samples.items()
@@ -203,11 +215,36 @@ def _softmax(
     model: Any, update: Update, samples: Samples, features: FourierFeatures | None
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     """Returns rows by softmax regression, and facts for the manifest."""
-    import torch
-
-    from dsi.updating.structures.softmax_regression import LAM, Block, softmax_rows
+    from dsi.updating.structures.softmax_regression import LAM, softmax_rows
 
     options = update.options.kernel
+    blocks = blocks_of(model, update, samples, features)
+    before = model.get_output_embeddings().weight.detach().float().cpu()
+    start = before if features is None else before.new_zeros(len(before), len(features.phase))
+    lam = options.lam or LAM
+    alphabet = update.assignment.table.alphabet_size
+    rows = softmax_rows(blocks, start[:alphabet], lam, options.iterations)
+    return rows, {
+        "solved": len({int(code) for each in blocks for code in each.allowed}),
+        "lam": lam,
+    }
+
+
+def blocks_of(
+    model: Any, update: Update, samples: Samples, features: FourierFeatures | None = None
+) -> list[Block]:
+    """Returns the states of samples, with the codes that the trie allows there.
+
+    Args:
+        model: The model.
+        update: The update.
+        samples: Token ids of the samples of each document.
+        features: Maps states; None for none.
+    """
+    import torch
+
+    from dsi.updating.structures.softmax_regression import Block
+
     table = update.assignment.table
     constrained = update.manifest.score == "constrained"
     identifiers = [each for row in table.live.tolist() for each in table.sequences(row)]
@@ -228,12 +265,7 @@ def _softmax(
         if len(allowed) > 1:
             wanted = torch.searchsorted(allowed, torch.cat([codes for _, codes in parts]))
             blocks.append(Block(torch.cat([each for each, _ in parts]).float(), allowed, wanted))
-    before = model.get_output_embeddings().weight.detach().float().cpu()
-    start = before if features is None else before.new_zeros(len(before), len(features.phase))
-    lam = options.lam or LAM
-    rows = softmax_rows(blocks, start[: table.alphabet_size], lam, options.iterations)
-    solved = {int(code) for block in blocks for code in block.allowed}
-    return rows, {"solved": len(solved), "lam": lam}
+    return blocks
 
 
 _SOLVERS = {"softmax": _softmax, "squares": _squares}
@@ -294,7 +326,8 @@ def _joined(one: Sums, other: Sums) -> Sums:
     )
 
 
-def _write(model: Any, rows: torch.Tensor) -> None:
+def write_rows(model: Any, rows: torch.Tensor) -> None:
+    """Writes output rows, floating [codes, width], in place."""
     import torch
 
     weight = model.get_output_embeddings().weight
