@@ -99,7 +99,7 @@ def _linear(
 ) -> torch.Tensor:
     """Returns the products of states [..., in] with one layer; float32 [..., out]."""
     rounded, sizes = _rounded(states)
-    found = _product(rounded, packed, scales, zeros, relu)
+    found = int8_product(rounded, packed, scales, zeros, relu)
     return found.mul_(sizes).view(list(states.shape[:-1]) + [-1])  # noqa: RUF005
 
 
@@ -114,10 +114,10 @@ def _feed_forward(
 ) -> torch.Tensor:
     """Returns the products of states [..., in] with two layers; float32 [..., out]."""
     rounded, sizes = _rounded(states)
-    hidden = _product(rounded, inner, inner_scales, inner_zeros, True)
+    hidden = int8_product(rounded, inner, inner_scales, inner_zeros, True)
     more = hidden.amax(1, True).clamp_min_(1e-12).div_(127.0)  # none is negative
     rounded = hidden.div_(more).round_().to(torch.int8)
-    found = _product(rounded, outer, outer_scales, outer_zeros, False)
+    found = int8_product(rounded, outer, outer_scales, outer_zeros, False)
     return found.mul_(more.mul_(sizes)).view(list(states.shape[:-1]) + [-1])  # noqa: RUF005
 
 
@@ -130,7 +130,7 @@ def _rounded(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return rows.div(sizes).round_().to(torch.int8), sizes
 
 
-def _product(
+def int8_product(
     rounded: torch.Tensor,
     packed: torch.Tensor,
     scales: torch.Tensor,

@@ -172,6 +172,8 @@ def packed(model: PreTrainedModel, precision: str = "fp32") -> PreTrainedModel:
             rounded = None if set(names) <= set(exact) else dtype
             for name, part in zip(names, _parts_of_one(layers, rounded), strict=True):
                 setattr(parent, name, part)
+        if dtype == torch.int8 and own_name == "EncDecAttention":
+            parent.exact = [getattr(parent, name).weight.detach() for name in ("q", "o")]
         for name, layer in list(parent.named_children()):
             if can_pack(layer):
                 setattr(parent, name, _packed_layer(layer, None if name in exact else dtype))

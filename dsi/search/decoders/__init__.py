@@ -17,13 +17,19 @@ from dsi.search.decoders.generic import GenericDecoder
 from dsi.search.decoders.language_model import LanguageModelDecoder
 from dsi.search.decoders.pawa import PawaDecoder
 from dsi.search.decoders.t5 import T5Decoder
+from dsi.search.decoders.t5_folded import FoldedT5Decoder
 from dsi.search.decoders.tree import TreeDecoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FAMILIES: tuple[type[TreeDecoder], ...] = (T5Decoder, BartDecoder, LanguageModelDecoder)
-"""Decoders with a step of their own."""
+FAMILIES: tuple[type[TreeDecoder], ...] = (
+    FoldedT5Decoder,
+    T5Decoder,
+    BartDecoder,
+    LanguageModelDecoder,
+)
+"""Decoders with a step of their own, the most special ones first."""
 
 
 def start_decoder(

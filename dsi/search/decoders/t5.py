@@ -68,6 +68,19 @@ class T5Decoder(EncodedTreeDecoder):
         states = decoder.embed_tokens(codes)
         mask = self._bias(depths).to(states.dtype)
         mask = mask.masked_fill(~visible.unsqueeze(1), torch.finfo(states.dtype).min)
+        states = self._through(states, mask)
+        states = mapped(decoder.final_layer_norm, norm(decoder.final_layer_norm, states))
+        if getattr(self._model.config, "scale_decoder_outputs", False):
+            states = states * self._model.config.d_model**-0.5
+        return states
+
+    def _through(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Runs the layers, which changes the states; [lines, rows, width] in and out.
+
+        Args:
+            states: The embedded codes.
+            mask: Added to the scores of nodes; [lines or 1, heads, rows, nodes].
+        """
         for place, block in enumerate(self._layers):
             self_attention, cross, last = block.layer
             attention = self_attention.SelfAttention
@@ -82,9 +95,6 @@ class T5Decoder(EncodedTreeDecoder):
             attended = self._attend_query(place, query, 1.0, attention.n_heads)
             states += linear_of(attention.o, attended)
             states += feed_forward(last.DenseReluDense, norm(last.layer_norm, states))
-        states = mapped(decoder.final_layer_norm, norm(decoder.final_layer_norm, states))
-        if getattr(self._model.config, "scale_decoder_outputs", False):
-            states = states * self._model.config.d_model**-0.5
         return states
 
     def _bias(self, depths: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -198,15 +199,30 @@ class TreeDecoder(ABC):
             [queries, heads, nodes, size] each.
         """
         nodes, rows = len(self._depths), entering.shape[3]
-        if place == len(self._own):
-            shape = (*entering.shape[:3], nodes, entering.shape[4])
-            self._own.append(entering.new_empty(shape, dtype=dtype))
-        elif self._own[place].shape[3] < nodes:
-            self._own[place] = _with_room(self._own[place][:, :, :, : nodes - rows], 2 * nodes)
-        cache = self._own[place]
+        cache = self._cache(place, entering.shape, dtype)
         cache.narrow(3, nodes - rows, rows).copy_(entering)
         key, value = cache.narrow(3, 0, nodes).unbind()
         return key, value
+
+    def _cache(self, place: int, entering: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """Returns the keys and values of a layer's nodes, with room for the rows of this step.
+
+        Args:
+            place: Index of the layer, from 0.
+            entering: Shape of the keys and values of the rows: 2, queries, heads, rows, size.
+            dtype: Dtype of the stored ones.
+
+        Returns:
+            [2, queries, heads, nodes and room, size].
+        """
+        nodes = len(self._depths)
+        if place == len(self._own):
+            shape = (*entering[:3], nodes, entering[4])
+            self._own.append(torch.empty(shape, dtype=dtype, device=self._depths.device))
+        elif self._own[place].shape[3] < nodes:
+            before = self._own[place][:, :, :, : nodes - entering[3]]
+            self._own[place] = _with_room(before, 2 * nodes)
+        return self._own[place]
 
 
 class EncodedTreeDecoder(TreeDecoder):

@@ -15,6 +15,8 @@ from dsi.kernels.matmul import linear
 from dsi.kernels.packed_linear import PackedLinear, packed, relu_of, rounded_head, together
 from dsi.search.beam import beam_search
 from dsi.search.decoders import start_decoder
+from dsi.search.decoders.t5 import T5Decoder
+from dsi.search.decoders.t5_folded import FoldedT5Decoder
 from dsi.search.options import SearchOptions
 from dsi.search.rescoring import rescored
 
@@ -284,6 +286,44 @@ def test_an_int8_model_scores_nearly_as_the_model_and_rescored_exactly_so(family
         known = dict(zip(exact[0][line].tolist(), exact[1][line].tolist(), strict=True))
         for row, score in zip(rows[line].tolist(), scores[line].tolist(), strict=True):
             assert score == pytest.approx(known[row], abs=1.0, rel=0.1)
+
+
+@can_int8
+@pytest.mark.parametrize("lengths", [[4], [2, 4], [1, 3]])
+def test_short_queries_in_int8_have_the_states_of_layers_one_by_one(lengths):
+    model = tiny_model("t5", 3, layers=2)
+    with torch.no_grad():
+        for layer in (*model.encoder.block, *model.decoder.block):
+            for part in layer.layer:
+                part.layer_norm.weight.uniform_(0.3, 2.0)
+    batch, ready = queries(lengths, 0), packed(model, "int8")
+    with torch.inference_mode():
+        found = [start_decoder(ready, *batch), T5Decoder.start(ready, *batch)]
+        assert type(found[0]) is FoldedT5Decoder
+
+        def assert_near(call):
+            states, others = (call(decoder) for decoder in found)
+            assert (states - others).norm() < 0.04 * others.norm()
+
+        some = torch.tensor([[2, 3, 4]]).expand(len(lengths), -1)
+        rows = torch.tensor([[2, 0, 1]]).expand(len(lengths), -1)
+        assert_near(lambda decoder: decoder.begin(some[0], torch.tensor([0, 0, 1])))
+        assert_near(lambda decoder: decoder.step(some, torch.full_like(rows, 3)))
+        assert_near(lambda decoder: decoder.step(some.flip(1), rows))
+        assert_near(lambda decoder: decoder.tails(some[:, :2, None].expand(-1, -1, 2), rows[:, :2]))
+        found = [decoder.take(torch.tensor([len(lengths) - 1])) for decoder in found]
+        assert_near(lambda decoder: decoder.step(some[:1, :2], rows[:1, :2]))
+
+
+@can_int8
+def test_long_queries_and_other_layers_in_int8_run_layer_by_layer():
+    ready = packed(tiny_model("t5", 0), "int8")
+    gated = packed(tiny_model("mt5", 0), "int8")
+    with torch.inference_mode():
+        assert type(start_decoder(ready, *queries([8], 0))) is FoldedT5Decoder
+        assert type(start_decoder(ready, *queries([9], 0))) is T5Decoder
+        assert type(start_decoder(ready, *queries([5, 2], 0))) is T5Decoder
+        assert type(start_decoder(gated, *queries([4], 0))) is T5Decoder
 
 
 def test_int8_is_refused_where_layers_have_no_such_products(monkeypatch):
