@@ -177,29 +177,30 @@ def _warnings(card: DatasetStatistics, passages: bool) -> list[str]:
     found = []
     if card.duplicate_texts:
         found.append(
-            f"{card.duplicate_texts:,} documents have the title and text of an earlier one: only"
+            f"documents with the title and text of an earlier one: {card.duplicate_texts:,}; only"
             " one of them can be ranked first; use --drop_duplicate_texts to drop the others"
         )
     if card.shared_titles and not passages:
         found.append(
-            f"{card.shared_titles:,} documents share a title with another one: --docids title"
+            f"documents that share a title with another one: {card.shared_titles:,}; --docids title"
             " needs more than the title to distinguish them"
         )
     if card.empty_texts:
         found.append(
-            f"{card.empty_texts:,} documents have a title but no text: only the words of the title"
+            f"documents with a title but no text: {card.empty_texts:,}; only the words of the title"
             " can retrieve them"
         )
     for split, count in card.leaks.items():
         if count:
             found.append(
-                f"{count:,} {split} queries are also training queries: they measure memorization"
+                f"{split} queries that are also training queries: {count:,}; they measure"
+                " memorization"
             )
     for split, count in card.quoted.items():
         if count:
             found.append(
-                f"{count:,} {split} queries repeat their document word for word: any search for"
-                " words finds it"
+                f"{split} queries that repeat their document word for word: {count:,}; any search"
+                " for words finds it"
             )
     return found
 

@@ -39,6 +39,8 @@ _PARSERS: dict[tuple[Any, ...], Any] = {}
 SPREAD = "spread"
 """In `Annotated[Options, SPREAD]`: the fields of the dataclass are options of the command."""
 _SWITCHES = ("json", "quiet", "debug")
+_ALIKE = 0.75
+"""Similarity, from 0 to 1, of a misspelled option to the one that was meant (difflib)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -340,12 +342,33 @@ class Arguments:
         return f"Usage: {self.usage()}"
 
     def _unknown(self, what: str, name: str, dashes: str, where: Path | None = None) -> InputError:
-        similar = difflib.get_close_matches(name, [*self.hints, *_SWITCHES, "config"], n=1)
-        if not similar:  # `--steps` for `--train.steps`
-            similar = [option for option in self.hints if option.rpartition(".")[2] == name][:1]
         see = f"see dsi {self.verb} --help"
-        hint = f"Did you mean {dashes}{similar[0]}? Or {see}" if similar else see.capitalize()
+        *others, last = [f"{dashes}{option}" for option in self._similar(name)] or [""]
+        meant = " or ".join(filter(None, [", ".join(others), last]))
+        hint = f"Did you mean {meant}? Or {see}" if meant else see.capitalize()
         return InputError(f"unknown {what}", where=where, hint=hint)
+
+    def _similar(self, name: str) -> list[str]:
+        """Returns the options that an unknown name may stand for, three at most."""
+        options = [option for option in self.hints if option not in self.positionals]
+        spelled_alike = difflib.get_close_matches(
+            name, [*options, *_SWITCHES, "config"], n=1, cutoff=_ALIKE
+        )
+        if spelled_alike:
+            return spelled_alike
+        leaf, words = name.rpartition(".")[2], name.replace("_", " ").casefold()
+        described = [option for group in self.groups() for option in group.options]
+        described.sort(key=lambda option: option.advanced)
+        for meant in (
+            lambda option: option.name.startswith(f"{name}."),  # `--model` for `--model.size`
+            lambda option: option.name.rpartition(".")[2] == leaf,  # `--steps` for `--loop.steps`
+            lambda option: words in option.help.casefold(),  # `--learning_rate`
+            lambda option: option.name.rpartition(".")[2] in leaf.split("_"),  # `--max_steps`
+        ):
+            found = [option.name for option in described if meant(option)]
+            if found:
+                return found[:3]
+        return []
 
     def _explain(self, message: str, parsed: _ParsedValues) -> InputError:
         """Turns an error of jsonargparse into one line in terms of the user's own words."""

@@ -63,8 +63,19 @@ class TableReport:
         self._print_lines(console, self.opening)
         if self.rows:
             # A terminal wraps lines that are too long; if truncated, their end would be lost.
-            console.print(self._table(), crop=False)
+            self._print_table(console)
         self._print_lines(console, self.closing)
+
+    def _print_table(self, console: Console) -> None:
+        if console.is_terminal:
+            console.print(self._table(), crop=False)
+            return
+        with console.capture() as captured:
+            console.print(self._table(), crop=False)
+        # Cells are padded to the width of their column, which a file need not contain.
+        for line in captured.get().splitlines():
+            text = line.rstrip()
+            console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     @staticmethod
     def _print_lines(console: Console, lines: Sequence[str]) -> None:

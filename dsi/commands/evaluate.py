@@ -105,9 +105,7 @@ def _evaluate_several(
             f"--run {flags.run} cannot be combined with {why}",
             hint="Write the run with a command of its own",
         )
-    for path in paths:
-        if not path.exists():
-            raise InputError("no such index or run", where=path)
+    _refuse_missing(paths)
     if not any(path.is_dir() for path in paths):
         _refuse_search_arguments(flags)
     opened = Dataset.open(dataset)
@@ -134,6 +132,12 @@ def _evaluate_several(
     return processes.in_main_process(
         lambda: outputs.write(data, opened, split, systems, remarks)
     ) or outputs.as_report(data, remarks)
+
+
+def _refuse_missing(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.exists():
+            raise InputError("no such index or run", where=path)
 
 
 def disambiguated(systems: Sequence[Measured]) -> list[Measured]:
@@ -285,6 +289,7 @@ def _measure_one(
     if index_or_run.is_dir():
         versions.live(index_or_run)  # fails early, before torch is imported
     opened = Dataset.open(dataset)
+    _refuse_missing([index_or_run])
     qrels = _judged(opened, split)
     names = _baseline_names(baselines)
     beams = flags.beams

@@ -161,13 +161,15 @@ class _Contents:
         from dsi.command_line.command_report import heading
 
         shortest, longest = self._lengths
+        length = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
+        length += " code" if longest == 1 else " codes"
         table, live = self.table, self.live
         options = _options_by_name(live.configuration, everything=all_options)
         return {
             "documents": len(table.live),
             "deleted": int(table.retired.sum()),
-            "identifiers": f"{table.kind}, {shortest} to {longest} of {table.alphabet_size:,} "
-            "codes",
+            "identifiers": f"{table.kind}, {length} each, from an alphabet of "
+            f"{table.alphabet_size:,}",
             **_reserve(table, live.configuration),
             **{
                 f"{name} prompt": json.dumps(prompt, ensure_ascii=False)
@@ -179,7 +181,7 @@ class _Contents:
             "made": live.created,
             "size": ", ".join(f"{name} {decimal(size)}" for name, size in self.sizes.items()),
             "size of all versions": decimal(self.total),
-            **{f"metric {heading(name)}": value for name, value in _leaves(live.metrics)},
+            **{f"metric {heading(name)}": value for name, value in _metrics(live.metrics)},
             **_earlier_figures(self.versions, live),
             **{f"option {name}": value for name, value in options.items()},
         }
@@ -209,7 +211,7 @@ def _earlier_figures(manifests: Sequence[Manifest], current: Manifest) -> dict[s
         return {}
     return {
         f"metric {name}, in version {with_figures[-1].version}": value
-        for name, value in _leaves(with_figures[-1].metrics[_FIGURES], f"{_FIGURES}.")
+        for name, value in _metrics(with_figures[-1].metrics[_FIGURES], f"{_FIGURES}.")
     }
 
 
@@ -403,6 +405,11 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", json.dumps(value) if isinstance(value, list) else value
+
+
+def _metrics(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the leaves of metrics, without lists of no values."""
+    return ((name, value) for name, value in _leaves(tree, prefix) if value != "[]")
 
 
 def _size(path: Path) -> int:

@@ -17,7 +17,7 @@ from data_prep.generators.extractive import ExtractiveOptions
 from data_prep.generators.selective import SelectiveOptions
 from data_prep.marks import Advanced, Count, Names, Seed, Whole
 from data_prep.round_trip import FilterOptions
-from dsi.command_line.command_report import Report, TableReport
+from dsi.command_line.command_report import Report, TableReport, heading
 from dsi.generation.generative_memory import train_memory
 from dsi.generation.generative_memory_options import MemoryOptions
 from dsi.generation.seq2seq import Seq2SeqOptions
@@ -184,7 +184,7 @@ def _report(
             ("documents without queries", counts.without),
         ]
     rows += [
-        (f"round trip by BM25: {name}", value)
+        (f"round trip by BM25: {heading(name)}", value)
         for name, value in returned.items()
         if value is not None
     ]

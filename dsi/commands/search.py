@@ -23,6 +23,7 @@ from dsi.commands.search_results import (
     chains_table,
     hits_table,
     parts_table,
+    text_tables,
 )
 from dsi.search.options import SearchOptions
 
@@ -380,7 +381,8 @@ def _tables(searches: Searches, text: str) -> list[TableReport]:
     [hits] = searches.hits([text])
     explanations = searches.explanations(text, hits) if searches.display.explain else []
     shown = hits_table("", hits, is_known, searches.display.reorder)
-    return [shown, *(parts_table(parts) for parts in explanations)]
+    text_parts = text_tables(hits, searches.display.reorder)
+    return [shown, *text_parts, *(parts_table(parts) for parts in explanations)]
 
 
 def _typed_lines() -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dsi.command_line.command_report import TableReport
+from dsi.command_line.command_report import MOST_SHOWN, TableReport
 from dsi.search.reordering import at_both_ends
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ class Answers:
         for query, ranked, has_known_words, explanations in self._each():
             hits_table(query.text, ranked, has_known_words, self.reorder).show(console)
             console.print()
+            for text in text_tables(ranked, self.reorder):
+                text.show(console)
+                console.print()
             for parts in filter(None, explanations):
                 parts_table(parts).show(console)
                 console.print()
@@ -104,9 +107,6 @@ def hits_table(
         columns = (*columns, "passage")
         numbers = ((hit.passage or "").rpartition("-")[2] for hit in hits)
         rows = [(*row, number) for row, number in zip(rows, numbers, strict=True)]
-    if any(hit.text is not None for hit in hits):
-        columns = (*columns, "text")
-        rows = [(*row, hit.text) for row, hit in zip(rows, hits, strict=True)]
     if reorder:
         rows = at_both_ends(rows)
     return TableReport(
@@ -116,6 +116,26 @@ def hits_table(
         rows=rows,
         closing=(remark,) if remark else (),
     )
+
+
+def text_tables(hits: Sequence[Hit], reorder: bool = False) -> list[TableReport]:
+    """Returns the text of each hit below its document id; empty if no texts were requested.
+
+    Args:
+        hits: Hits, best first.
+        reorder: Whether the best documents are placed at both ends.
+    """
+    found = []
+    for hit in at_both_ends(hits) if reorder else hits:
+        if hit.text is not None:
+            text = hit.text if len(hit.text) <= MOST_SHOWN else f"{hit.text[:MOST_SHOWN]}…"
+            lines = [f"  {line}" for line in text.splitlines() if line.strip()]
+            found.append(TableReport({}, _title(hit.doc_id, hit.title), opening=lines))
+    return found
+
+
+def _title(doc_id: str, title: str) -> str:
+    return f"{doc_id}: {title}" if title and title != doc_id else doc_id
 
 
 def _hit_data(hit: Hit, parts: Explanation | None) -> dict[str, Any]:
@@ -146,7 +166,7 @@ def parts_table(parts: Explanation) -> TableReport:
     rows.append(("score", "", "", parts.score))
     return TableReport(
         data={},
-        title=f"{parts.doc_id}: {parts.title}" if parts.title else parts.doc_id,
+        title=_title(parts.doc_id, parts.title),
         columns=("part", "what", "how", "adds"),
         rows=rows,
     )

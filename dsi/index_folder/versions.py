@@ -233,6 +233,12 @@ def live(index: str | os.PathLike[str]) -> str:
     try:
         name = version_files.read_text(pointer, _MOST_POINTER).strip()
     except FileNotFoundError:
+        if (index / "dataset.json").is_file():
+            raise InputError(
+                "a dataset, not an index",
+                where=index,
+                hint=f"Train one: {command_line('train', index, '--out', 'INDEX')}",
+            ) from None
         raise InputError(
             "not an index, or its first version is not finished (the file 'live' is missing)",
             where=index,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from small_index import DOCUMENTS, small_index
 import dsi
 from data_prep.errors import InputError
 from dsi import Index, cli
+from dsi.commands import search
 from dsi.indexing.options import TrainingOptions
 from dsi.search.options import SearchOptions
 from dsi.updating.delete import delete_documents
@@ -191,7 +193,7 @@ def test_the_command_shows_texts_and_parts(folders, capsys, monkeypatch):
     words = ["search", str(folders["atomic"]), "boils water", "--k", "2", "--text", "--explain"]
     assert cli.main(words) == 0
     shown = capsys.readouterr().out
-    assert "A kettle boils water for tea." in shown
+    assert re.search(r"^kettle: Kettles\n  A kettle boils water for tea\.$", shown, re.M)
     assert "boil water" in shown
     assert cli.main([*words, "--json"]) == 0
     [result] = json.loads(capsys.readouterr().out)["results"]
@@ -203,6 +205,17 @@ def test_the_command_shows_texts_and_parts(folders, capsys, monkeypatch):
     assert cli.main(["search", str(folders["atomic"]), "ink", "--json"]) == 0
     plain = json.loads(capsys.readouterr().out)["results"][0]["hits"][0]
     assert set(plain) == {"rank", "doc_id", "score", "title"}
+
+
+def test_a_prompt_shows_texts_and_parts(folders, capsys, monkeypatch):
+    monkeypatch.setattr(search, "_typed_lines", lambda: iter(["boils water"]))
+    index = Index.open(folders["atomic"])
+    display = search.Display(text=True, explain=True)
+    options = (search.SearchArguments(), SearchOptions(), display)
+    search._interactive_search(search.Searches(index, 1, *options))
+    shown = capsys.readouterr().out
+    assert "kettle: Kettles\n  A kettle boils water for tea.\n" in shown
+    assert "boil water" in shown
 
 
 @pytest.mark.parametrize("switch", ["--text", "--explain"])

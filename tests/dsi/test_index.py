@@ -236,6 +236,7 @@ def test_info_tells_what_is_in_the_index(saved, capsys):
         "tiny",
         "abcdef012345",
         "dsi prune",
+        "test, 2 codes each, from an alphabet of",
     ):
         assert part in text
 

@@ -201,6 +201,13 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path):
     [
         (["x", "--out", "y", "--per_dok", "3"], "Did you mean --per_doc?"),
         (["x", "--out", "y", "--width", "3"], "Did you mean --shape.width?"),
+        (["x", "--out", "y", "--max_width", "3"], "Did you mean --shape.width?"),
+        (["x", "--out", "y", "--steps_per_second", "3"], "Did you mean --shape.rate?"),
+        (
+            ["x", "--out", "y", "--shape", "3"],
+            "Did you mean --shape.size, --shape.width or --shape.rate? Or see dsi build --help",
+        ),
+        (["x", "--out", "y", "--shapeless", "3"], "unknown option --shapeless. See dsi build"),
         (["x", "--out", "y", "--per_doc", "z"], "--per_doc: 'z' is not a whole number"),
         (["x", "--out", "y", "--kind", "z"], "--kind: 'z' is not one of round, flat"),
         (["x", "--out", "y", "--per_doc"], "--per_doc needs a value"),

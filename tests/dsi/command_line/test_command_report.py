@@ -81,6 +81,11 @@ def test_numbers_stay_whole_in_a_narrow_terminal():
         assert text.split() == [*columns, "index", "0.459", "0.847", "0.572", "0.637", "0.976"]
 
 
+def test_output_that_is_no_terminal_has_no_trailing_spaces():
+    report = TableReport({}, "title", ("name", "text"), [("a", "x [b]"), ("longer", "longer x")])
+    assert printed(report) == "title\nname    text\na       x [b]\nlonger  longer x\n"
+
+
 def test_tables_are_as_wide_as_columns_says(monkeypatch, capsys):
     rows = [("a", " ".join(["word"] * 30))]
     for columns, widest in (("50", 50), ("", 160), ("wide", 160)):

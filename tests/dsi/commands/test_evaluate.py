@@ -187,7 +187,8 @@ def test_documents_that_the_index_never_had_are_told(folder, index, capsys):
 def test_wrong_files_are_told_in_one_line(folder, index, dataset, capsys):
     (folder / "empty.trec").write_text("")
     for words, message in [
-        ([str(folder / "nothing"), dataset], "no such run file"),
+        ([str(folder / "nothing"), dataset], "no such index or run"),
+        ([dataset, dataset], "a dataset, not an index. Train one: dsi train"),
         ([str(folder / "empty.trec"), dataset], "the run file is empty"),
         ([dataset, dataset], "not an index"),
         ([index, index], "not a dataset"),

@@ -100,6 +100,8 @@ def test_round_trip_counts_and_filters_are_reported(dataset, capsys):
     assert 0 < data["round_trip"]["Success@1"] < 1, "all documents but for a number are alike"
     assert data["per_document"] == {"without": 0, "fewest": 6, "mean": 6.0, "most": 6}
     assert data["filter"] is None
+    assert main(words[:-1]) == 0
+    assert "round trip by BM25: Hits@1" in capsys.readouterr().out
     assert main([*words, "--filter.round-trip", "1"]) == 0
     kept = json.loads(capsys.readouterr().out)
     assert kept["queries"] == pytest.approx(data["round_trip"]["Success@1"] * 30)
