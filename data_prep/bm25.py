@@ -102,12 +102,12 @@ class Bm25:
             int64 [queries], from 1. Ties are broken by the lower row. 0 where query and text share
             no term.
         """
-        found = np.zeros(len(queries), np.int64)
+        ranks = np.zeros(len(queries), np.int64)
         for place, (words, row) in enumerate(zip(self.tokenize(queries), rows, strict=True)):
             scores = self.scores(words)
             target_score = scores[row]
             if target_score > 0:
-                found[place] = (
+                ranks[place] = (
                     1 + (scores > target_score).sum() + (scores[:row] == target_score).sum()
                 )
-        return found
+        return ranks

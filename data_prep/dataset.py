@@ -254,9 +254,9 @@ class Dataset:
         """
         path = as_path(path, "path")
         if not (path / "dataset.json").is_file():
-            found = "a file, not a dataset folder" if path.is_file() else "no such folder"
+            problem = "a file, not a dataset folder" if path.is_file() else "no such folder"
             raise InputError(
-                "not a dataset" if path.is_dir() else found,
+                "not a dataset" if path.is_dir() else problem,
                 where=path,
                 hint="Create one with: dsi prepare SOURCE --out DATASET",
             )
@@ -309,13 +309,13 @@ class Dataset:
         """
         if split not in SPLITS:
             raise InputError(f"unknown split {split!r}", hint=f"Choose from: {', '.join(SPLITS)}")
-        found: dict[str, dict[str, int]] = {}
+        judgments: dict[str, dict[str, int]] = {}
         for query_id, doc_id, relevance, its_split in arrow.read_rows(
             self.path / "qrels", list(QREL_COLUMNS)
         ):
             if its_split == split:
-                found.setdefault(query_id, {})[doc_id] = relevance
-        return found
+                judgments.setdefault(query_id, {})[doc_id] = relevance
+        return judgments
 
     @property
     def generators(self) -> list[str]:

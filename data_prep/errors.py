@@ -61,8 +61,8 @@ class InputError(ValueError):
         return line if ON_COMMAND_LINE.get() else _OPTION.sub(_argument, line)
 
 
-def _argument(found: re.Match[str]) -> str:
-    return found[0] if found[1] is None else found[1].replace("-", "_")
+def _argument(match: re.Match[str]) -> str:
+    return match[0] if match[1] is None else match[1].replace("-", "_")
 
 
 @contextlib.contextmanager

@@ -26,12 +26,12 @@ def evidence_sentences(document: Document, longest: int) -> list[str]:
         document: Its text is split; a document without one has its title as its only sentence.
         longest: A sentence of more words is cut into parts of this many.
     """
-    found: dict[str, None] = {}
+    pieces: dict[str, None] = {}
     for sentence in sentences(document.text) or sentences(document.title):
         parts = sentence.split()
         for start in range(0, len(parts), longest):
-            found[" ".join(parts[start : start + longest])] = None
-    return list(found)
+            pieces[" ".join(parts[start : start + longest])] = None
+    return list(pieces)
 
 
 def best_sentences(query: str, texts: Sequence[str], number: int) -> list[str]:

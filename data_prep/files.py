@@ -136,10 +136,12 @@ def recover(target: str | os.PathLike[str], ours: Ours | None = None) -> None:
     """
     target = Path(target)
     try:
-        found = [name for name in os.listdir(target.parent) if name.startswith(f".{target.name}.")]
+        leftovers = [
+            name for name in os.listdir(target.parent) if name.startswith(f".{target.name}.")
+        ]
     except OSError:
         return
-    for name in found:
+    for name in leftovers:
         match = _LEFTOVER.fullmatch(name)
         if match is None or match["name"] != target.name:
             continue

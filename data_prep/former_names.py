@@ -80,7 +80,7 @@ def with_current_names(stored: Mapping[str, Any], prefix: str = "") -> dict[str,
         stored: A JSON object.
         prefix: The dotted name of the object, where it is part of another.
     """
-    found: dict[str, Any] = {}
+    current: dict[str, Any] = {}
     for key, value in stored.items():
         full = f"{prefix}.{key}" if prefix else key
         name = current_name(full)
@@ -91,5 +91,5 @@ def with_current_names(stored: Mapping[str, Any], prefix: str = "") -> dict[str,
                 with_current_names(entry, name) if isinstance(entry, Mapping) else entry
                 for entry in value
             ]
-        found[key if name == full else name.rpartition(".")[2]] = current_value(full, value)
-    return found
+        current[key if name == full else name.rpartition(".")[2]] = current_value(full, value)
+    return current

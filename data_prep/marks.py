@@ -157,10 +157,10 @@ def hints_of(owner: Any) -> Mapping[str, Any]:
     """
     if not isinstance(owner, type):
         return _own_hints(owner)
-    found: dict[str, Any] = {}
+    hints: dict[str, Any] = {}
     for base in reversed(owner.__mro__[:-1]):
-        found |= _own_hints(base)
-    return found
+        hints |= _own_hints(base)
+    return hints
 
 
 @functools.cache

@@ -74,12 +74,12 @@ def cut(text: str, words_each: int, overlap: int = 0) -> Iterator[str]:
         words_each: Words of a passage.
         overlap: Words that the next one begins with; less than `words_each`.
     """
-    found = [match.span() for match in _WORD.finditer(text)]
+    word_spans = [match.span() for match in _WORD.finditer(text)]
     start = 0
     while True:
-        spans = found[start : start + words_each]
+        spans = word_spans[start : start + words_each]
         yield text[spans[0][0] : spans[-1][1]] if spans else ""
-        if start + words_each >= len(found):
+        if start + words_each >= len(word_spans):
             return
         start += words_each - overlap
 

@@ -78,11 +78,11 @@ class Registry(Generic[T]):
 
     def usable(self) -> dict[str, T]:
         """Returns the entries by name, without those of packages that cannot be used."""
-        found = {}
+        entries = {}
         for name in self:
             with contextlib.suppress(InputError):
-                found[name] = self[name]
-        return found
+                entries[name] = self[name]
+        return entries
 
     @functools.cached_property
     def _offered(self) -> Mapping[str, Sequence[EntryPoint]]:

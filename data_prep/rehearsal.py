@@ -73,11 +73,11 @@ def passages(document: Document, options: RehearsalOptions, seed: int) -> list[s
     A document with fewer passages than the leading style takes contributes only its first one, as
     in the paper.
     """
-    found = _all_passages(sentences(document.text), options)
+    candidates = _all_passages(sentences(document.text), options)
     most = options.most_passages or PASSAGES[options.style]
-    if options.style == "leading" and len(found) < most:
-        return found[:1]
-    return _choose(found, most, document, options, seed)
+    if options.style == "leading" and len(candidates) < most:
+        return candidates[:1]
+    return _choose(candidates, most, document, options, seed)
 
 
 def single_sentences(document: Document, options: RehearsalOptions, seed: int) -> list[str]:

@@ -132,10 +132,10 @@ def measure_round_trip(
         return {"queries": 0, "Success@1": None, "Success@10": None, "RR": None}
     bm25 = Bm25([read_by(document) for document in dataset.documents()], language)
     ranks = bm25.ranks(texts, targets)
-    found = ranks > 0
+    is_ranked = ranks > 0
     return {
         "queries": len(texts),
         "Success@1": float((ranks == 1).mean()),
-        "Success@10": float((found & (ranks <= 10)).mean()),
-        "RR": float(np.where(found, 1 / np.maximum(ranks, 1), 0.0).mean()),
+        "Success@10": float((is_ranked & (ranks <= 10)).mean()),
+        "RR": float(np.where(is_ranked, 1 / np.maximum(ranks, 1), 0.0).mean()),
     }

@@ -178,13 +178,13 @@ def queries_of_parts(
         with one that is in no part, are omitted.
     """
     part_of = {doc_id: number for number, part in enumerate(parts) for doc_id in part}
-    found: list[list[str]] = [[] for _ in parts]
+    query_ids: list[list[str]] = [[] for _ in parts]
     for query_id, judged in qrels.items():
         numbers = [part_of.get(doc_id) for doc_id, relevance in judged.items() if relevance > 0]
         assigned = [number for number in numbers if number is not None]
         if numbers and len(assigned) == len(numbers):
-            found[max(assigned)].append(query_id)
-    return found
+            query_ids[max(assigned)].append(query_id)
+    return query_ids
 
 
 def _check_shares(dev_fraction: float, test_fraction: float) -> None:

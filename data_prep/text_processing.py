@@ -102,11 +102,11 @@ def surface_words(text: str) -> list[str]:
     return _cut(_WORD.findall(as_typed(text).replace("_", " ")))
 
 
-def _cut(found: list[str]) -> list[str]:
+def _cut(words: list[str]) -> list[str]:
     """Returns words, splitting those that are longer than LONGEST_WORD."""
-    if max(map(len, found), default=0) <= LONGEST_WORD:
-        return found
-    return [part for word in found for part in short_words(word).split()]
+    if max(map(len, words), default=0) <= LONGEST_WORD:
+        return words
+    return [part for word in words for part in short_words(word).split()]
 
 
 def short_words(text: str) -> str:

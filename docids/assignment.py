@@ -185,8 +185,8 @@ class Assignment:
 def _measured(folder: Path) -> dict[str, Any] | None:
     """Returns the quality report of a DOCIDS folder, if it has one."""
     file = folder / "quality.json"
-    found = read_json(file) if file.is_file() else None
-    return found if isinstance(found, dict) else None
+    figures = read_json(file) if file.is_file() else None
+    return figures if isinstance(figures, dict) else None
 
 
 def assign(

@@ -51,29 +51,29 @@ class ModelTokens(Pieces):
         """
         model = np.frombuffer(tokenizer.encode(), np.uint8)
         size = max(_tokenizer(model).get_vocab(with_added_tokens=True).values()) + 1
-        found = cls(model, np.full(size, -1, np.int32), end)
+        tokens = cls(model, np.full(size, -1, np.int32), end)
         digits = [str(digit) for digit in range(DIGITS)]
-        encoded = zip(digits, found._encode(digits), strict=True)
-        dropped = [digit for digit, pieces in encoded if not found._decode(pieces)]
+        encoded = zip(digits, tokens._encode(digits), strict=True)
+        dropped = [digit for digit, pieces in encoded if not tokens._decode(pieces)]
         if dropped:
             raise InputError(
                 f"the model's tokenizer has no token for {', '.join(dropped)}",
                 hint="Use another checkpoint, or omit --title.tokens (or that of another kind)",
             )
-        return found
+        return tokens
 
     def tokens_of_codes(self, alphabet_size: int) -> npt.NDArray[np.int64]:
         """Returns the token of each code; int64 [alphabet_size], -1 for PAD.
 
         END is the token that ends a text, and the digits of a distinguishing number are digits.
         """
-        found = np.full(alphabet_size, -1, np.int64)
+        tokens = np.full(alphabet_size, -1, np.int64)
         having = np.flatnonzero(self.code >= 0)
-        found[self.code[having]] = having
-        found[END] = self.end
+        tokens[self.code[having]] = having
+        tokens[END] = self.end
         for digit in range(DIGITS):
-            found[FIRST_CODE + digit] = self._encode([str(digit)])[0][-1]
-        return found
+            tokens[FIRST_CODE + digit] = self._encode([str(digit)])[0][-1]
+        return tokens
 
     def same_tokenizer(self, other: ModelTokens) -> bool:
         """Tells whether two vocabularies are those of the same tokenizer."""
@@ -95,9 +95,9 @@ class ModelTokens(Pieces):
             InputError: The extras hold none, or one that cannot be read.
         """
         try:
-            found = cls(extras["tokenizer"], extras["piece_code"], int(extras["tokenizer_end"][0]))
-            _tokenizer(found.model)
-            return found
+            tokens = cls(extras["tokenizer"], extras["piece_code"], int(extras["tokenizer_end"][0]))
+            _tokenizer(tokens.model)
+            return tokens
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise InputError(
                 f"the stored identifiers have no tokenizer ({error})",
@@ -130,11 +130,11 @@ def _tokenizer(model: npt.NDArray[np.uint8]) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        found = Tokenizer.from_str(np.asarray(model).tobytes().decode())
+        tokenizer = Tokenizer.from_str(np.asarray(model).tobytes().decode())
     # The tokenizers library has no exception class of its own.
     except Exception as error:
         raise ValueError(f"not a tokenizer: {str(error).splitlines()[0]:.100}") from None
-    found.no_truncation()
-    found.no_padding()
-    found.encode_special_tokens = True
-    return found
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer

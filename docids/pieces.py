@@ -130,8 +130,8 @@ class Pieces:
             ) from None
 
     def _encode(self, strings: list[str]) -> list[list[int]]:
-        found: list[list[int]] = _processor(self.model).encode(strings)
-        return found
+        lines: list[list[int]] = _processor(self.model).encode(strings)
+        return lines
 
     def _decode(self, pieces: list[int]) -> str:
         return str(_processor(self.model).decode(pieces))

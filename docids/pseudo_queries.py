@@ -24,9 +24,9 @@ def queries_of(dataset: Dataset, auto: str = "extractive") -> Callable[[str], li
         name = auto if generator == "auto" else generator
         if name not in dataset.generators:
             generate_queries(dataset, name)
-        found: dict[str, list[str]] = {doc_id: [] for doc_id in dataset.doc_ids}
+        queries: dict[str, list[str]] = {doc_id: [] for doc_id in dataset.doc_ids}
         for doc_id, text in arrow.read_rows(dataset.path / "pseudo" / name, ["doc_id", "text"]):
-            found[doc_id].append(text)
-        return list(found.values())
+            queries[doc_id].append(text)
+        return list(queries.values())
 
     return ask

@@ -415,9 +415,9 @@ def _neighbors(
     """Returns the nearest other points of each query point by inner product; [queries, count]."""
     import faiss
 
-    _, found = faiss.knn(points[queries], points, count + 1, metric=faiss.METRIC_INNER_PRODUCT)
-    itself = found == queries[:, None]
+    _, nearest = faiss.knn(points[queries], points, count + 1, metric=faiss.METRIC_INNER_PRODUCT)
+    itself = nearest == queries[:, None]
     # With duplicate points, a point need not be first among its own neighbors, or among them at
     # all.
     itself[~itself.any(axis=1), -1] = True
-    return found[~itself].reshape(len(queries), count)
+    return nearest[~itself].reshape(len(queries), count)

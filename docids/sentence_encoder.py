@@ -174,10 +174,10 @@ class SentenceEncoder:
             stored = set(opened.keys())
         names = [name for name, _ in inner.named_parameters()]
         prefixed = f"{getattr(inner, 'base_model_prefix', '')}."
-        found = sum(name in stored or prefixed + name in stored for name in names)
-        if 2 * found < len(names):
+        present = sum(name in stored or prefixed + name in stored for name in names)
+        if 2 * present < len(names):
             raise self._error(
-                f"cannot load the encoder {self.name!r} (its weights have {found} of the "
+                f"cannot load the encoder {self.name!r} (its weights have {present} of the "
                 f"{len(names)} tensors that {type(inner).__name__} needs)",
                 "Put config.json and weights of one model into the folder",
             )

@@ -78,9 +78,9 @@ def open_store(
         if not _NAME.fullmatch(name):
             raise InputError(f"{name!r} is not the name of an array", where=header_file)
         file = folder / f"{name}.npy"
-        found = file.stat().st_size if file.is_file() else None
-        if found != size:
-            state = "missing" if found is None else f"{found} bytes long instead of {size}"
+        actual = file.stat().st_size if file.is_file() else None
+        if actual != size:
+            state = "missing" if actual is None else f"{actual} bytes long instead of {size}"
             raise InputError(
                 f"the file is {state}",
                 where=file,

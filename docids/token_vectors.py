@@ -74,7 +74,7 @@ class TokenEncoder:
         if not len(texts):
             return TokenVectors.of([], self.width)
         try:
-            found = encode(
+            states = encode(
                 list(texts),
                 prompt=prompt or None,
                 batch_size=_BATCH,
@@ -87,7 +87,7 @@ class TokenEncoder:
                 where=self._where,
                 hint="Use a transformer encoder or a late-interaction model",
             ) from None
-        lines = [np.asarray(line.float().cpu().numpy(), np.float32) for line in found]
+        lines = [np.asarray(line.float().cpu().numpy(), np.float32) for line in states]
         for row, line in enumerate(lines):
             if not np.isfinite(line).all():
                 raise InputError(
@@ -125,10 +125,10 @@ def _read(folder: Path, name: str, model: str) -> Any:
     from transformers.utils import cached_file
 
     try:
-        found = cached_file(model, name, _raise_exceptions_for_missing_entries=False)
+        path = cached_file(model, name, _raise_exceptions_for_missing_entries=False)
     except OSError:  # the loader of the model reports it
         return None
-    return read_json(Path(found)) if found else None
+    return read_json(Path(path)) if path else None
 
 
 def _late_interaction(model: str, where: str | None) -> Any:

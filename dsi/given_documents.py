@@ -49,17 +49,17 @@ def dataset_of(
     if isinstance(documents, Dataset):
         refuse_unused(frozenset(), "a dataset, which is prepared already", source)
         return documents
-    found: SourceData
+    data: SourceData
     if isinstance(documents, str | os.PathLike):
-        found = detect(os.fspath(documents), source)
-        if found.download is not None:
-            note(f"downloading {found.download}")
+        data = detect(os.fspath(documents), source)
+        if data.download is not None:
+            note(f"downloading {data.download}")
     else:
         rows = documents_of_records(_records(documents), source, "documents")
-        found = InMemorySource(list(rows), name="documents")
+        data = InMemorySource(list(rows), name="documents")
     if passages.passages is not None:
-        found = PassageSource(found, passages)
-    return write_dataset(folder, found)
+        data = PassageSource(data, passages)
+    return write_dataset(folder, data)
 
 
 def check_given(documents: str, source: SourceOptions) -> None:

@@ -430,21 +430,21 @@ class Index:
             own_batches = batches[processes.rank :: processes.count]
         if len(batches) > 1:
             own_batches = track(own_batches, "searching")
-        found: list[tuple[int, list[int], list[float]]] = []
+        own: list[tuple[int, list[int], list[float]]] = []
 
         def search() -> None:
             for batch in own_batches:
                 texts = [queries[place] for place in batch]
                 tokens = [encoded[place] for place in batch]
                 lines = self._search_batch(texts, tokens, k, width, options)
-                found.extend(zip(batch, *lines, strict=True))
+                own.extend(zip(batch, *lines, strict=True))
 
         if processes is None:
             search()
-            everything = found
+            everything = own
         else:
             processes.together(search)
-            everything = processes.gathered(found)
+            everything = processes.gathered(own)
         hits: list[list[Hit]] = [[] for _ in queries]
         for place, rows, scores in everything:
             hits[place] = self._hits(rows, scores)
@@ -724,11 +724,11 @@ class Index:
                 "--rescore requires one identifier per document, but some documents have several",
                 hint="Omit it",
             )
-        found = [
+        identifiers = [
             torch.tensor(self.table.sequence(row) if row >= 0 else [], dtype=torch.int64)
             for row in rows.flatten().tolist()
         ]
-        codes = pad_sequence(found, batch_first=True, padding_value=-1).to(rows.device)
+        codes = pad_sequence(identifiers, batch_first=True, padding_value=-1).to(rows.device)
         return rescored(
             self._model_in("fp32"),
             *search_inputs,
@@ -867,18 +867,18 @@ def folded_hits(
         The best `k` documents of each query, each with the score of its best passage.
     """
     most = passages if beams is None else min(beams, passages)
-    found: list[list[Hit]] = [[] for _ in queries]
+    folded: list[list[Hit]] = [[] for _ in queries]
     open_ones = list(range(len(queries)))
     depth = min(_DEEPER * k, max(k, most))
     while open_ones:
         hits = ranked([queries[place] for place in open_ones], depth, beams)
         for place, each in zip(open_ones, hits, strict=True):
-            found[place] = _documents_of(each)[:k]
+            folded[place] = _documents_of(each)[:k]
         if depth >= most:
             break
-        open_ones = [place for place in open_ones if len(found[place]) < k]
+        open_ones = [place for place in open_ones if len(folded[place]) < k]
         depth = min(_DEEPER * depth, most)
-    return found
+    return folded
 
 
 def _documents_of(hits: Sequence[Hit]) -> list[Hit]:

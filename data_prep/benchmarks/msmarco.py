@@ -68,7 +68,7 @@ class MsMarco(Benchmark):
                 for qrel in fetched.qrels()
                 if qrel.relevance > 0
             ]
-        found = []
+        judgments = []
         for split, queries, qrels in self.files:
             texts = {}
             for _, line in lines(_file(self.release, *queries)):
@@ -80,8 +80,8 @@ class MsMarco(Benchmark):
                 if len(fields) != 4 or fields[0] not in texts:
                     raise InputError("the judgment of a query is missing", where=f"{path}:{number}")
                 if fields[3] != "0":
-                    found.append((fields[0], texts[fields[0]], fields[2], split))
-        return found
+                    judgments.append((fields[0], texts[fields[0]], fields[2], split))
+        return judgments
 
     def _fetched(self) -> IrDatasets:
         return IrDatasets(self.ids, SourceOptions())

@@ -83,8 +83,8 @@ def rng_of(document: Document, seed: int) -> np.random.Generator:
 
 def distinct(texts: Iterable[str], most: int) -> list[str]:
     """Returns the first `most` distinct non-empty texts, in order."""
-    found = dict.fromkeys(text for text in texts if text)
-    return list(found)[:most]
+    unique = dict.fromkeys(text for text in texts if text)
+    return list(unique)[:most]
 
 
 class ModelGenerator(Generator):

@@ -42,8 +42,8 @@ def detect(argument: str, options: SourceOptions | None = None) -> Source:
         if kind.accepts(argument):
             refuse_unused(kind.uses, kind.form, options)
             return kind(argument, options)
-    found = (
+    problem = (
         "cannot tell the format of this" if Path(argument).exists() else "no such file or folder"
     )
     forms = [kind.form for kind in sorted(kinds, key=lambda kind: kind.place)]
-    raise InputError(found, where=argument, hint="Give one of", choices=forms)
+    raise InputError(problem, where=argument, hint="Give one of", choices=forms)

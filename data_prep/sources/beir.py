@@ -109,8 +109,8 @@ class Beir(Source):
         files = {}
         for split in SPLITS:
             names = (f"{name}.tsv" for name in _OTHER_NAMES.get(split, (split,)))
-            found = (_file(self.folder / "qrels", name) for name in names)
-            path = _only(path for path in found if path is not None)
+            paths = (_file(self.folder / "qrels", name) for name in names)
+            path = _only(path for path in paths if path is not None)
             if path is not None:
                 files[split] = path
         return files

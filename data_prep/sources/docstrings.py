@@ -151,14 +151,14 @@ def _module_name(file: Path, base: Path) -> str:
 def _standard_modules() -> Iterator[tuple[str, Path, dict[str, str] | None]]:
     """Yields (name, file, None) of the standard library's public modules, in hashed order."""
     base = Path(sysconfig.get_path("stdlib"))
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for name in sorted(sys.stdlib_module_names):
         if _public(name):
             for file in [base / f"{name}.py", *(base / name).rglob("*.py")]:
                 if file.is_file() and _public(_module_name(file, base)):
-                    found[_module_name(file, base)] = file
-    for name in sorted(found, key=_hashed):
-        yield name, found[name], None
+                    files[_module_name(file, base)] = file
+    for name in sorted(files, key=_hashed):
+        yield name, files[name], None
 
 
 def _modules(package: str, root: Path) -> Iterator[tuple[str, Path, dict[str, str] | None]]:

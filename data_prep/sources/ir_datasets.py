@@ -35,19 +35,19 @@ def ids_of_beir(name: str) -> str:
         InputError: ir_datasets is not installed, or there is no such collection.
     """
     library = _library(f"beir:{name}")
-    found = []
+    dataset_ids = []
     for dataset_id in [*(f"beir/{name}/{split}" for split in SPLITS), f"beir/{name}"]:
         with contextlib.suppress(KeyError):
             library.load(dataset_id)
-            found.append(dataset_id)
-    if not found:
+            dataset_ids.append(dataset_id)
+    if not dataset_ids:
         raise InputError(
             f"{name!r} is neither a BEIR collection of ir_datasets nor a folder",
             where=f"beir:{name}",
             hint="Give a name such as scifact, nq or cqadupstack/english, or a folder",
         )
     # If there are splits, the full collection repeats their queries.
-    return ",".join(found[:-1] or found)
+    return ",".join(dataset_ids[:-1] or dataset_ids)
 
 
 def size_of_beir(name: str) -> int | None:

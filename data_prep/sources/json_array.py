@@ -99,10 +99,12 @@ class _Text:
         Raises:
             InputError: There is a different character.
         """
-        found = self.character()
-        if found != character:
+        actual = self.character()
+        if actual != character:
             raise InputError(
-                f"found {found!r}, expected {character!r}" if found else "the array is not closed",
+                f"found {actual!r}, expected {character!r}"
+                if actual
+                else "the array is not closed",
                 where=f"{self._path}:{number}",
                 hint="Write one array of objects, or one JSON object per line in a .jsonl file",
             )

@@ -69,10 +69,10 @@ def lines(
             returns = len(_OLD_MAC_END.findall(begin))
             old_mac = returns > 0 and returns >= begin.count("\n")
             if one_byte and not old_mac:
-                found = _byte_lines(file, encoding)
+                decoded = _byte_lines(file, encoding)
             else:
-                found = _text_lines(file, encoding, None if old_mac else "\n")
-            for number, line in enumerate(found, 1):
+                decoded = _text_lines(file, encoding, None if old_mac else "\n")
+            for number, line in enumerate(decoded, 1):
                 if len(line) > LONGEST_LINE:
                     raise InputError(
                         f"a line is longer than {LONGEST_LINE:,} bytes",

@@ -72,9 +72,9 @@ def marked(
         if cut and len(line) < LONGEST_RECORD:
             line, held = line[: cut.start()], line[cut.start() :]
         at = 0
-        for found in mark.finditer(line):
+        for match in mark.finditer(line):
             where = f"{path}:{number}"
-            closing, which = bool(found.group(1)), found.group(2).lower()
+            closing, which = bool(match.group(1)), match.group(2).lower()
             if which == inside.lower():
                 if closing:
                     continue
@@ -90,11 +90,11 @@ def marked(
             elif not closing:
                 if begun is not None:
                     raise InputError(f"a <{name}> inside a <{name}>", where=where)
-                begun, parts, size, seen, at = number, [], 0, 0, found.end()
+                begun, parts, size, seen, at = number, [], 0, 0, match.end()
             else:
                 if begun is None:
                     raise InputError(f"</{name}> has no matching <{name}>", where=where)
-                parts.append(line[at : found.start()])
+                parts.append(line[at : match.start()])
                 yield begun, "".join(parts)
                 begun = None
         if begun is not None:

@@ -100,19 +100,19 @@ def _inline(children: Iterable[Any]) -> str:
 
 def _front_matter(text: str) -> tuple[str, str]:
     """Returns the title in YAML front matter, if there is one, and the text below it."""
-    found = _FRONT_MATTER.match(text)
-    if found is None:
+    match = _FRONT_MATTER.match(text)
+    if match is None:
         return "", text
     import yaml
 
     try:
-        front = yaml.safe_load(found[1])
+        front = yaml.safe_load(match[1])
     except (yaml.YAMLError, ValueError, RecursionError):
         return "", text
     if not isinstance(front, dict):
         return "", text
     title = front.get("title")
-    return (" ".join(title.split()) if isinstance(title, str) else ""), text[found.end() :]
+    return (" ".join(title.split()) if isinstance(title, str) else ""), text[match.end() :]
 
 
 def read_html(text: str) -> Prose:

@@ -231,11 +231,11 @@ def pick_column(
     if chosen is not None and chosen in columns:
         return chosen
     if chosen is None:
-        found = find_usual(columns, usual)
-        if found is not None:
-            refuse_alike(columns, found, what=what, option=option, where=where)
-        if found is not None or not required:
-            return found
+        column = find_usual(columns, usual)
+        if column is not None:
+            refuse_alike(columns, column, what=what, option=option, where=where)
+        if column is not None or not required:
+            return column
     missing = f"no column {chosen!r}" if chosen is not None else f"no column for the {what}"
     raise InputError(
         f"{missing}; available: {', '.join(f'{name!r:.40}' for name in columns)}",
@@ -260,13 +260,13 @@ def find_usual(columns: Iterable[str], usual: Sequence[str]) -> str | None:
 
 
 def refuse_alike(
-    columns: Iterable[str], found: str, *, what: str, option: str, where: Path | str
+    columns: Iterable[str], chosen: str, *, what: str, option: str, where: Path | str
 ) -> None:
     """Refuses two columns with equivalent names: only the user knows which one to read.
 
     Args:
         columns: The existing columns.
-        found: The one that would be read.
+        chosen: The one that would be read.
         what: Content of the column, for the message.
         option: Option that names the column, for the message.
         where: The file, for the message.
@@ -274,7 +274,7 @@ def refuse_alike(
     Raises:
         InputError: Another column has the same name but for case, blanks and `-` versus `_`.
     """
-    alike = [column for column in columns if _folded(column) == _folded(found)]
+    alike = [column for column in columns if _folded(column) == _folded(chosen)]
     if len(alike) > 1:
         raise InputError(
             f"the columns {' and '.join(f'{name!r:.40}' for name in alike)} have one name",

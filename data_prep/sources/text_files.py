@@ -120,7 +120,7 @@ class Text(JudgedByFiles):
         """Returns the names of the files to read, as paths in the folder, sorted."""
         if self._single:
             return [self._path.name]
-        found = []
+        names = []
         for folder, folders, files in os.walk(self._folder):
             above = Path(folder).relative_to(self._folder)
             folders.sort()
@@ -139,8 +139,8 @@ class Text(JudgedByFiles):
                 elif suffix(path) not in READERS or not path.is_file():
                     self._pass_over(_OTHER, relative)
                 else:
-                    found.append(_checked_name(relative, path))
-        return sorted(found)
+                    names.append(_checked_name(relative, path))
+        return sorted(names)
 
     def _pass_over(self, reason: str, name: str) -> None:
         self.passed_over.setdefault(reason, ExampleCounter()).add(

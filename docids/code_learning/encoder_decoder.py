@@ -69,15 +69,15 @@ class Seq2SeqNetwork:
     @property
     def weights(self) -> dict[str, torch.Tensor]:
         """The weights that a state depends on: encoder and decoder, without the output layer."""
-        found: dict[str, torch.Tensor] = {}
+        named: dict[str, torch.Tensor] = {}
         for part in ("encoder", "decoder"):
             module = getattr(self._model, f"get_{part}")()
-            found |= {f"{part}.{name}": weight for name, weight in module.named_parameters()}
+            named |= {f"{part}.{name}": weight for name, weight in module.named_parameters()}
         # Encoder and decoder may share their embedding.
         return {
             name: weight
-            for name, weight in found.items()
-            if next(first for first, same in found.items() if same is weight) == name
+            for name, weight in named.items()
+            if next(first for first, same in named.items() if same is weight) == name
         }
 
     @property

@@ -119,18 +119,18 @@ class VectorNetwork:
         import torch
 
         weights = self._weights
-        found, before = [], read
+        outputs, before = [], read
         for level in range(levels):
             state = before + weights["position"][level]
             state = torch.nn.functional.layer_norm(state, state.shape[-1:], eps=1e-5)
-            found.append(state + (state @ weights["first"]).relu() @ weights["second"])
+            outputs.append(state + (state @ weights["first"]).relu() @ weights["second"])
             if level + 1 < levels:
                 before = before + weights["prefix"][level][codes[:, level]]
-        return found
+        return outputs
 
     def content(self) -> str:
         """Returns a hash of vectors and owners; the weights follow from the seed."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for tensor in (self._texts, self.owners):
-            found.update(np.ascontiguousarray(tensor.numpy()).data)
-        return found.hexdigest()
+            digest.update(np.ascontiguousarray(tensor.numpy()).data)
+        return digest.hexdigest()

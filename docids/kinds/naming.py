@@ -51,26 +51,26 @@ class Names:
             choices: Sequences of codes, best first; empty and repeated ones are ignored.
             most: How many identifiers the document should have.
         """
-        found: list[Sequence_] = []
+        names: list[Sequence_] = []
         first: Sequence_ | None = None
         refused = False
         for choice in dict.fromkeys(choice for choice in choices if choice):
             if first is None:
                 first = choice
             if self._free(choice):
-                found.append(choice)
+                names.append(choice)
                 self._given.add(choice)
-                if len(found) == most:
+                if len(names) == most:
                     break
             else:
                 refused = True
-        if not found:
-            found = [() if self._share else self._numbered(first or ())]
+        if not names:
+            names = [() if self._share else self._numbered(first or ())]
             if refused:
                 self.resolved["a number was added"] += 1
-        elif found[0] != first:
+        elif names[0] != first:
             self.resolved["the next choice"] += 1
-        return found
+        return names
 
     def _free(self, sequence: Sequence_) -> bool:
         if self._share:

@@ -131,12 +131,12 @@ class TextKind(Kind):
     def _normalized(
         self, documents: Documents, options: Any, weights: TermWeights, seed: int
     ) -> list[list[str]]:
-        found = self.phrases(documents, options, weights, seed)
+        phrases = self.phrases(documents, options, weights, seed)
         # A language model knows how words are capitalized.
         written = _as_written if options.tokens == "model" else normalize
         return [
             list(dict.fromkeys(written(phrase) for phrase in several))
-            for several in track(found, f"{self.name} identifiers", len(documents))
+            for several in track(phrases, f"{self.name} identifiers", len(documents))
         ]
 
 
@@ -154,9 +154,9 @@ def _give(
     sequences: list[tuple[int, ...]] = []
     counts = []
     for several in phrases:
-        found = names.give(list(itertools.islice(encoded, len(several))), options.identifiers)
-        sequences += found
-        counts.append(len(found))
+        given = names.give(list(itertools.islice(encoded, len(several))), options.identifiers)
+        sequences += given
+        counts.append(len(given))
     return sequences, counts
 
 

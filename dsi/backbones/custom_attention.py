@@ -84,8 +84,8 @@ def attended(
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     shares = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
     shares = torch.nn.functional.dropout(shares, dropout, training=dropout > 0)
-    found = torch.matmul(shares.view(lines, key.shape[1], -1, shares.shape[-1]), value)
-    return found.view(lines, heads, rows, -1)
+    outputs = torch.matmul(shares.view(lines, key.shape[1], -1, shares.shape[-1]), value)
+    return outputs.view(lines, heads, rows, -1)
 
 
 def capped(scores: torch.Tensor, softcap: float | None) -> torch.Tensor:
@@ -108,7 +108,7 @@ def _attention(
     handler = _handler.get()
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if handler is not None:
-        found = handler.attend(
+        outputs = handler.attend(
             module.layer_idx,
             query,
             key,
@@ -119,14 +119,14 @@ def _attention(
             window=sliding_window,
         )
     elif softcap is not None:
-        found = attended(query, key, value, attention_mask, scale, softcap, dropout)
+        outputs = attended(query, key, value, attention_mask, scale, softcap, dropout)
     else:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scale
         )
-    return found.transpose(1, 2).contiguous(), None
+    return outputs.transpose(1, 2).contiguous(), None
 
 
 def _mask(*args: Any, **options: Any) -> torch.Tensor | None:

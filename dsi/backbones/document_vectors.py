@@ -49,12 +49,12 @@ def vectors_of(
 
     batches = list(_batches([max(1, len(line)) for line in texts]))
     shape = (len(texts), encoder.width)
-    found: npt.NDArray[np.float32]
+    matrix: npt.NDArray[np.float32]
     begun = 0
     if scratch is None:
-        found = np.zeros(shape, np.float32)
+        matrix = np.zeros(shape, np.float32)
     else:
-        found, begun = _open_or_create(scratch, shape, _digest(encoder, texts))
+        matrix, begun = _open_or_create(scratch, shape, _digest(encoder, texts))
     device = encoder.get_input_embeddings().weight.device
     remaining: Iterator[npt.NDArray[np.int64]] = iter(batches[begun:])
     if len(texts) >= _BAR and begun < len(batches):
@@ -68,10 +68,10 @@ def vectors_of(
                     "the encoder returns vectors that are not finite",
                     hint="Its weights are damaged; use another --model.encoder",
                 )
-            found[rows] = vectors.cpu().numpy()
+            matrix[rows] = vectors.cpu().numpy()
             if scratch is not None and (completed % _KEEP == 0 or completed == len(batches)):
-                _save_progress(scratch, found, completed)
-    return np.array(found)
+                _save_progress(scratch, matrix, completed)
+    return np.array(matrix)
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
@@ -114,8 +114,8 @@ def _open_or_create(
     return room, 0
 
 
-def _save_progress(scratch: Path, found: npt.NDArray[np.float32], completed: int) -> None:
-    assert isinstance(found, np.memmap)
-    found.flush()
+def _save_progress(scratch: Path, matrix: npt.NDArray[np.float32], completed: int) -> None:
+    assert isinstance(matrix, np.memmap)
+    matrix.flush()
     progress = read_json(scratch / "vectors.json")
     write_json(scratch / "vectors.json", {**progress, "done": completed})

@@ -112,7 +112,7 @@ class PromptedDecoder(nn.Module):
         )
         depths = torch.arange(full_mask.shape[1], device=full_mask.device) - prompts.shape[1]
         with rows_at(depths.clamp_min(-1)):
-            found = self.language_model(
+            outputs = self.language_model(
                 inputs_embeds=torch.cat(
                     [prompts, self.embed_tokens(input_ids).to(prompts.dtype)], 1
                 ),
@@ -120,7 +120,7 @@ class PromptedDecoder(nn.Module):
                 position_ids=(full_mask.cumsum(1) - 1).clamp_min(0),
                 use_cache=False,
             )
-        return BaseModelOutput(last_hidden_state=found.last_hidden_state[:, prompts.shape[1] :])
+        return BaseModelOutput(last_hidden_state=outputs.last_hidden_state[:, prompts.shape[1] :])
 
 
 class PromptedLanguageModel(PreTrainedModel):

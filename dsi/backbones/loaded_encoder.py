@@ -138,14 +138,14 @@ def _parts(loaded: SentenceEncoder) -> list[tuple[Any, str]]:
     """Returns the modules with weights and their names in a `PooledEncoder`."""
     first, *rest = list(loaded.module)
     network = first.embedding if _is_static(first) else loaded.module.transformers_model
-    found: list[tuple[Any, str]] = [(network, "network")]
+    parts: list[tuple[Any, str]] = [(network, "network")]
     rest = [module for module in rest if type(module).__name__ != "Pooling"]
     for number, module in enumerate(rest):
         if type(module).__name__ == "Dense":
-            found.append((module.linear, f"projection.{number}.linear"))
+            parts.append((module.linear, f"projection.{number}.linear"))
             if hasattr(module, "residual"):
-                found.append((module.residual, f"projection.{number}.residual"))
-    return found
+                parts.append((module.residual, f"projection.{number}.residual"))
+    return parts
 
 
 def _is_static(module: Any) -> bool:

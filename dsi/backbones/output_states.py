@@ -176,8 +176,8 @@ class MappedNorm(nn.Module):
     def unmapped(self, states: torch.Tensor) -> torch.Tensor:
         """Returns what the norm alone computes."""
         base: Any = super()
-        found: torch.Tensor = base.forward(states)
-        return found
+        logits: torch.Tensor = base.forward(states)
+        return logits
 
 
 @functools.cache

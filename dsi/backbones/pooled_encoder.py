@@ -118,8 +118,8 @@ class PooledEncoder(nn.Module):
         """Returns the token embedding."""
         if isinstance(self.network, nn.Embedding):
             return self.network
-        found: nn.Embedding = self.network.get_input_embeddings()
-        return found
+        embeddings: nn.Embedding = self.network.get_input_embeddings()
+        return embeddings
 
     def set_input_embeddings(self, embedding: nn.Embedding) -> None:
         """Replaces the token embedding."""
@@ -149,10 +149,10 @@ class PooledEncoder(nn.Module):
         if self.encoding is not None:
             encoded: torch.Tensor = self.encoding(states, attention_mask)
             return encoded
-        found = torch.cat([_pooled(states, attention_mask, name) for name in self.pooling], dim=-1)
+        pooled = torch.cat([_pooled(states, attention_mask, name) for name in self.pooling], dim=-1)
         for layer in self.projection:
-            found = layer(found)
-        return found
+            pooled = layer(pooled)
+        return pooled
 
     def document_vectors(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
@@ -167,15 +167,15 @@ class PooledEncoder(nn.Module):
 
     def _states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Returns the states of tokens; floating [texts, length, hidden size]."""
-        found: torch.Tensor
+        states: torch.Tensor
         if isinstance(self.network, nn.Embedding):
-            found = self.network(input_ids)
-            return found
+            states = self.network(input_ids)
+            return states
         pad = getattr(self.network.config, "pad_token_id", None) or 0
         # RoBERTa derives positions from the padding tokens, and padding is 0 here.
         tokens = input_ids.masked_fill(attention_mask == 0, pad)
-        found = self.network(input_ids=tokens, attention_mask=attention_mask).last_hidden_state
-        return found
+        states = self.network(input_ids=tokens, attention_mask=attention_mask).last_hidden_state
+        return states
 
     def forward(
         self,
@@ -195,8 +195,8 @@ class PooledEncoder(nn.Module):
             raise ValueError("this encoder takes tokens (input_ids), not vectors")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        found = self.vectors(input_ids, attention_mask)
-        states = found.unsqueeze(1).expand(-1, input_ids.shape[1], -1)
+        outputs = self.vectors(input_ids, attention_mask)
+        states = outputs.unsqueeze(1).expand(-1, input_ids.shape[1], -1)
         return BaseModelOutput(last_hidden_state=states)
 
 
@@ -215,8 +215,8 @@ class _Dense(nn.Module):
             )
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.activation(self.linear(states))
-        return found if self.residual is None else found + self.residual(states)
+        outputs: torch.Tensor = self.activation(self.linear(states))
+        return outputs if self.residual is None else outputs + self.residual(states)
 
 
 class _Normalize(nn.Module):

@@ -146,8 +146,8 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(_escaped, text)
 
 
-def _escaped(found: re.Match[str]) -> str:
-    character = found.group()
+def _escaped(match: re.Match[str]) -> str:
+    character = match.group()
     if character.isspace() and character not in "\x1c\x1d\x1e\x1f":
         return " "
     return (

@@ -151,10 +151,10 @@ def _measured(
     began = time.monotonic()
     train_index(dataset, index, cell.options)
     seconds = time.monotonic() - began
-    found = search_index(index, dataset, qrels, SearchArguments(device=device), Processes())
+    searched = search_index(index, dataset, qrels, SearchArguments(device=device), Processes())
     file = out / "runs" / f"{cell.name}.trec.gz"
     file.parent.mkdir(exist_ok=True)
-    write_run(file, found.run)
+    write_run(file, searched.run)
     return {
         "cell": cell.name,
         "fingerprint": cell.fingerprint,
@@ -163,8 +163,8 @@ def _measured(
         "varied": dict(cell.varied),
         "seed": cell.options.seed,
         "steps": cell.steps,
-        "measures": evaluate_run(qrels, found.run).mean,
-        "cost": {"training seconds": seconds, **found.cost},
+        "measures": evaluate_run(qrels, searched.run).mean,
+        "cost": {"training seconds": seconds, **searched.cost},
     }
 
 

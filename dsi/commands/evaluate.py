@@ -175,12 +175,12 @@ def measured_index(
     from dsi.evaluation.comparison import Measured
     from dsi.evaluation.measures import evaluate_run
 
-    found = search_index(path, dataset, qrels, flags, processes)
-    options = _flat(found.options)
+    searched = search_index(path, dataset, qrels, flags, processes)
+    options = _flat(searched.options)
     seed = options.pop("seed", None)
-    per_query = evaluate_run(qrels, found.run).per_query
-    measured = Measured(str(path), per_query, options, seed, found.cost, _first_of(found.run))
-    return measured, found.remarks
+    per_query = evaluate_run(qrels, searched.run).per_query
+    measured = Measured(str(path), per_query, options, seed, searched.cost, _first_of(searched.run))
+    return measured, searched.remarks
 
 
 def measured_baselines(
@@ -213,7 +213,7 @@ def measured_baselines(
 
 
 @dataclass(frozen=True)
-class Found:
+class IndexRun:
     """The search results of an index for the queries of a split.
 
     Attributes:
@@ -235,7 +235,7 @@ def search_index(
     qrels: dict[str, dict[str, int]],
     flags: SearchArguments,
     processes: Processes,
-) -> Found:
+) -> IndexRun:
     """Searches an index for every judged query; the arguments are those of `measured_index`."""
     from dsi.index import Index
 
@@ -246,7 +246,7 @@ def search_index(
     run, seconds = _search(index, queries, flags, flags.options(), processes)
     stored = index.manifest.configuration.get("options")
     cost = {"search seconds": seconds, "GiB": _bytes_of(path, index.manifest.version) / 2**30}
-    return Found(run, stored if isinstance(stored, dict) else {}, cost, remarks)
+    return IndexRun(run, stored if isinstance(stored, dict) else {}, cost, remarks)
 
 
 def _bytes_of(index: Path, version: str) -> int:
@@ -258,13 +258,13 @@ def _bytes_of(index: Path, version: str) -> int:
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns options by full name, such as `sam.rho`."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in options.items():
         if isinstance(value, Mapping):
-            found.update(_flat(value, f"{prefix}{name}."))
+            flat.update(_flat(value, f"{prefix}{name}."))
         else:
-            found[f"{prefix}{name}"] = value
-    return found
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
 def _first_of(run: Run) -> dict[str, str]:
@@ -446,8 +446,8 @@ def _search(
         )
         rankings = [ranked_documents(each, k) for each in chains]
     else:
-        found = index.search(texts, k, beams, options=options, processes=processes)
-        rankings = [{hit.doc_id: hit.score for hit in hits} for hits in found]
+        all_hits = index.search(texts, k, beams, options=options, processes=processes)
+        rankings = [{hit.doc_id: hit.score for hit in hits} for hits in all_hits]
     return dict(zip(queries, rankings, strict=True)), time.perf_counter() - started
 
 

@@ -65,7 +65,7 @@ def info(
         versions=manifests,
         table=table,
         prompts=prompts_of(folder / "text"),
-        additions={each: found for each in _ADDITIONS if (found := each.read(folder))},
+        additions={each: content for each in _ADDITIONS if (content := each.read(folder))},
         sizes={part.name: _size(part) for part in sorted(folder.iterdir())},
         total=used_bytes(index),
         prunable=plan_pruning(index, keep=1),
@@ -145,7 +145,7 @@ class _Contents:
                 "options": table.options,
             },
             **({"prompts": self.prompts} if self.prompts else {}),
-            **{each.key: found for each, found in self.additions.items()},
+            **{each.key: content for each, content in self.additions.items()},
             "bytes": {**self.sizes, "total": self.total, "prunable": self.prunable.freed},
             "versions": [dataclasses.asdict(manifest) for manifest in self.versions],
         }
@@ -175,7 +175,7 @@ class _Contents:
                 f"{name} prompt": json.dumps(prompt, ensure_ascii=False)
                 for name, prompt in self.prompts.items()
             },
-            **{each.label: each.line(found) for each, found in self.additions.items()},
+            **{each.label: each.line(content) for each, content in self.additions.items()},
             "dataset": live.dataset.get("name"),
             "dataset hash": live.dataset.get("content_hash", "")[:12],
             "made": live.created,
@@ -312,8 +312,8 @@ def _state_map(folder: Path) -> dict[str, Any]:
     from dsi.backbones.backbone import CONFIG
     from dsi.backbones.output_states import STATE_MAP
 
-    found: dict[str, Any] = read_json(folder / "model" / CONFIG).get(STATE_MAP, {})
-    return found
+    state_map: dict[str, Any] = read_json(folder / "model" / CONFIG).get(STATE_MAP, {})
+    return state_map
 
 
 def _state_map_line(state_map: Mapping[str, Any]) -> str:
@@ -353,7 +353,7 @@ def _options_by_name(configuration: Mapping[str, Any], *, everything: bool) -> d
     update = configuration.get("update", {}).get("claim", {}).get("options", {})
     separate = ("dataset", "options", "update")
     others = {name: value for name, value in configuration.items() if name not in separate}
-    found = {name: value for name, value in _leaves(others) if everything or value is not None}
+    options = {name: value for name, value in _leaves(others) if everything or value is not None}
     for prefix, stored, default in (
         ("", configuration.get("options", {}), TrainingOptions()),
         ("update: ", update, UpdateOptions()),
@@ -361,8 +361,8 @@ def _options_by_name(configuration: Mapping[str, Any], *, everything: bool) -> d
         usual = dict(_leaves(dataclasses.asdict(default)))
         for name, value in _leaves(stored):
             if everything or name not in usual or usual[name] != value:
-                found[f"{prefix}{name}"] = value
-    return found
+                options[f"{prefix}{name}"] = value
+    return options
 
 
 def _verified(index: Path, manifest: Manifest) -> int | None:

@@ -104,10 +104,10 @@ def queries(
         rank=rank,
         world=int(os.environ.get("WORLD_SIZE", "1")),
     )
-    found = _Found()
+    statistics = _QueryStatistics()
     if outcome.complete and rank == 0:
-        found = _Found.of(opened, generator, round_trip, filter.language)
-    return _report(opened, generator, options, filter, outcome, found)
+        statistics = _QueryStatistics.of(opened, generator, round_trip, filter.language)
+    return _report(opened, generator, options, filter, outcome, statistics)
 
 
 def _options_of(
@@ -133,7 +133,7 @@ def _options_of(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Found:
+class _QueryStatistics:
     """Statistics of the queries; empty while other processes are still running.
 
     Attributes:
@@ -147,7 +147,9 @@ class _Found:
     round_trip: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, dataset: Dataset, generator: str, round_trip: int | None, language: str) -> _Found:
+    def of(
+        cls, dataset: Dataset, generator: str, round_trip: int | None, language: str
+    ) -> _QueryStatistics:
         """Reads all queries of a generator, and runs BM25 on a sample."""
         from data_prep import arrow
         from data_prep.generate import count_by_document
@@ -169,9 +171,9 @@ def _report(
     options: GeneratorOptions,
     filter: FilterOptions,
     outcome: GenerationOutcome,
-    found: _Found,
+    statistics: _QueryStatistics,
 ) -> Report:
-    counts, returned = found.counts, found.round_trip
+    counts, returned = statistics.counts, statistics.round_trip
     rows: list[tuple[str, object]] = [
         ("documents", dataset.info.documents),
         ("pseudo-queries", outcome.queries if outcome.complete else None),
@@ -192,7 +194,7 @@ def _report(
     if filter:
         rows += [(f"filter: {name}", value) for name, value in asdict(filter).items()]
     rows += asdict(options).items()
-    closing = [f"for {doc_id}: {text}" for doc_id, text in found.samples]
+    closing = [f"for {doc_id}: {text}" for doc_id, text in statistics.samples]
     if not outcome.complete:
         closing.append("Other processes are still working on their shards.")
     return TableReport(
@@ -209,7 +211,7 @@ def _report(
             "shards": outcome.shards,
             "written": outcome.written,
             "folder": str(outcome.folder),
-            "samples": [{"doc_id": doc_id, "text": text} for doc_id, text in found.samples],
+            "samples": [{"doc_id": doc_id, "text": text} for doc_id, text in statistics.samples],
         },
         title=f"{generator} pseudo-queries of {dataset.info.name}",
         columns=("", ""),

@@ -168,10 +168,10 @@ def best_first(means: Mapping[str, Mapping[str, float | None]]) -> list[str]:
 
     def key_of(name: str) -> tuple[float, float, float]:
         each = means[name]
-        found, lost, updates = (
+        accuracy, lost, updates = (
             each.get(key) or 0.0 for key in ("A Hits@10", "F Hits@10", "updates")
         )
-        return -round(100 * found, 1), round(100 * lost, 1), updates
+        return -round(100 * accuracy, 1), round(100 * lost, 1), updates
 
     return sorted((n for n, each in means.items() if each["A Hits@10"] is not None), key=key_of)
 
@@ -186,19 +186,19 @@ def conclusion(means: Mapping[str, Mapping[str, float | None]]) -> str:
     if not ranked:
         return "No strategy has been measured to the end."
     best = ranked[0]
-    found, lost = (_percent(means[best][f"{letter} Hits@10"]) for letter in "AF")
+    accuracy, lost = (_percent(means[best][f"{letter} Hits@10"]) for letter in "AF")
     forgotten = "" if lost == "-" else f", and {{}} forgotten {lost} of old ones"
     equal = [
         name
         for name in ranked
-        if [_percent(means[name][f"{letter} Hits@10"]) for letter in "AF"] == [found, lost]
+        if [_percent(means[name][f"{letter} Hits@10"]) for letter in "AF"] == [accuracy, lost]
     ]
     if len(equal) > 1:
         names = f"{', '.join(equal[:-1])} and {equal[-1]}"
-        sentence = f"{names} find {found} of all queries within 10 at the end"
+        sentence = f"{names} find {accuracy} of all queries within 10 at the end"
         sentence += forgotten.format("have")
     else:
-        sentence = f"{best} finds {found} of all queries within 10 at the end"
+        sentence = f"{best} finds {accuracy} of all queries within 10 at the end"
         sentence += forgotten.format("has")
     if len(ranked) > len(equal):
         following = ranked[len(equal)]
@@ -216,8 +216,8 @@ def _percent(share: float | None) -> str:
 
 
 def _best(means: Mapping[str, Mapping[str, float | None]], name: str) -> float | None:
-    found = [each[name] for each in means.values()]
-    measured = [value for value in found if value is not None]
+    values = [each[name] for each in means.values()]
+    measured = [value for value in values if value is not None]
     if not measured:
         return None
     return min(measured) if NAMES[name][0] == "↓" else max(measured)
@@ -264,7 +264,7 @@ def queries_between(out: Path, summary: Mapping[str, Any], corpora: Sequence[Dat
             continue
         listed = only[:MOST_SHOWN]
         texts = _texts(corpora, {queries_of[number].targets[place] for number, place in listed})
-        found = [
+        examples_between = [
             Example(
                 queries_of[number].queries[place],
                 [("right", texts.get(queries_of[number].targets[place]))],
@@ -273,7 +273,7 @@ def queries_between(out: Path, summary: Mapping[str, Any], corpora: Sequence[Dat
             for number, place in listed
         ]
         heading = f"Within 10 with {winner}, not with {loser}: {len(only):,} queries"
-        parts.append(section(heading, examples(found)))
+        parts.append(section(heading, examples(examples_between)))
     return parts
 
 

@@ -30,10 +30,10 @@ def performance_of(results: Sequence[dict[str, Any]], measure: str) -> npt.NDArr
 def results_of(out: Path, strategy: str, seed: int) -> list[dict[str, Any]]:
     """Returns the available results after D0 and each increment."""
     folder = out / "results" / f"{strategy}-seed{seed}"
-    found: list[dict[str, Any]] = []
-    while (file := folder / f"d{len(found)}.json").is_file():
-        found.append(read_json(file))
-    return found
+    results: list[dict[str, Any]] = []
+    while (file := folder / f"d{len(results)}.json").is_file():
+        results.append(read_json(file))
+    return results
 
 
 def curves_of(out: Path, strategy: str, seed: int, corpora: int) -> list[list[dict[str, Any]]]:
@@ -44,20 +44,20 @@ def curves_of(out: Path, strategy: str, seed: int, corpora: int) -> list[list[di
 
 def measures_of(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Returns A_n, F_n and LA_n of every measure after each increment, and the costs."""
-    found: dict[str, Any] = {}
+    measures: dict[str, Any] = {}
     for measure in MEASURES:
         table = performance_of(results, measure)
         steps = range(len(results))
-        found[measure] = {
+        measures[measure] = {
             "A": [continual.average_performance(table, n) for n in steps],
             "F": [continual.forgetting(table, n) for n in steps],
             "LA": [continual.learning_performance(table, n) for n in steps],
         }
     after = results[1:]
-    found["updates"] = sum(result["updates"] for result in after)
-    found["steps"] = sum(result["steps"] for result in after)
-    found["seconds"] = sum(result["seconds"] for result in after)
-    return found
+    measures["updates"] = sum(result["updates"] for result in after)
+    measures["steps"] = sum(result["steps"] for result in after)
+    measures["seconds"] = sum(result["seconds"] for result in after)
+    return measures
 
 
 def stability_of(curves: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
@@ -84,16 +84,16 @@ def stability_of(curves: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
         for rows in right[:-1]
     ]
     counts = np.concatenate(events)
-    found: dict[str, Any] = {
+    measures: dict[str, Any] = {
         "min-ACC": continual.min_acc(old),
         "WC-ACC": continual.worst_case_acc(newest[-1], old),
         "forgetting events": float(counts.mean()),
         "never forgotten": float((counts == 0).mean()),
     }
     for window in WINDOWS:
-        found[f"WF{window}"] = continual.windowed_forgetting(old, window)
-        found[f"WP{window}"] = continual.windowed_plasticity(old, window)
-    return found
+        measures[f"WF{window}"] = continual.windowed_forgetting(old, window)
+        measures[f"WP{window}"] = continual.windowed_plasticity(old, window)
+    return measures
 
 
 def summarize(out: Path, strategies: Sequence[str], seeds: int) -> dict[str, Any]:
@@ -134,12 +134,12 @@ def last_of(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]
         row.update({name: run[name] for name in ("updates", "steps", "seconds")})
         row.update(run["stability"])
         rows.append(row)
-    found: dict[str, dict[str, float | None]] = {}
+    last: dict[str, dict[str, float | None]] = {}
     for name in rows[0]:
         values = [row[name] for row in rows if row.get(name) is not None]
         deviation = statistics.stdev(values) if len(values) > 1 else None
-        found[name] = {"mean": statistics.mean(values), "sd": deviation}
-    return found
+        last[name] = {"mean": statistics.mean(values), "sd": deviation}
+    return last
 
 
 def means_of(runs: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, float]:

@@ -91,23 +91,23 @@ def gather_examples(
     Raises:
         InputError: There is nothing to train on.
     """
-    found: dict[str, Examples] = {}
+    by_task: dict[str, Examples] = {}
     table, text = corpus.table, corpus.text
     rehearsal = rehearsal if rehearsal is not None else RehearsalOptions()
     if options.proportions["indexing"]:
         if rehearsal.document:
-            found["indexing"] = _indexing(corpus, options, seed)
-        found |= _rehearsed(dataset, table, text, options, rehearsal, seed)
+            by_task["indexing"] = _indexing(corpus, options, seed)
+        by_task |= _rehearsed(dataset, table, text, options, rehearsal, seed)
     for task, (texts, rows) in task_queries(dataset, table, options, generator).items():
-        found[task] = _without_unknown(text.encode(texts, options.query_length), rows)
-    found = {task: examples for task, examples in found.items() if len(examples)}
-    if not found:
+        by_task[task] = _without_unknown(text.encode(texts, options.query_length), rows)
+    by_task = {task: examples for task, examples in by_task.items() if len(examples)}
+    if not by_task:
         raise InputError(
             "nothing to train on: no task with a proportion above 0 has examples",
             where=dataset.path,
             hint="Set --mix.pseudo or --mix.indexing above 0",
         )
-    return found
+    return by_task
 
 
 def task_proportions(mix: MixOptions, rehearsal: RehearsalOptions) -> dict[str, float]:
@@ -137,9 +137,9 @@ def _rehearsed(
     if contents:
         for document in track(dataset.documents(), "rehearsal", dataset.info.documents):
             for name in contents:
-                found = CONTENTS[name](document, rehearsal, seed)
-                parts[name] += found
-                owners[name] += [document.doc_id] * len(found)
+                inputs = CONTENTS[name](document, rehearsal, seed)
+                parts[name] += inputs
+                owners[name] += [document.doc_id] * len(inputs)
     return {
         f"indexing/{name}": _without_unknown(
             text.encode_documents(parts[name], options.document_length), table.find(owners[name])
@@ -186,15 +186,15 @@ def task_queries(
         options: Shares.
         generator: The generator of the pseudo-queries; None for none.
     """
-    found = {}
+    queries = {}
     if options.pseudo and generator is not None:
         pseudo = dataset.pseudo_queries(generator)
-        found["pseudo"] = (list(pseudo["text"]), table.find(list(pseudo["doc_id"])))
+        queries["pseudo"] = (list(pseudo["text"]), table.find(list(pseudo["doc_id"])))
     if options.labeled:
-        found["labeled"] = _labeled(dataset, table, options)
+        queries["labeled"] = _labeled(dataset, table, options)
     return {
         task: ([texts[number] for number in np.flatnonzero(rows >= 0)], rows[rows >= 0])
-        for task, (texts, rows) in found.items()
+        for task, (texts, rows) in queries.items()
     }
 
 

@@ -199,9 +199,9 @@ def better_than(data: Mapping[str, Any], measure: str) -> dict[str, str]:
     letters = {group["label"]: group["letter"] for group in data["groups"]}
     beaten: dict[str, list[str]] = {label: [] for label in letters}
     for pair in data["pairs"]:
-        found = pair["measures"][measure]
-        if found["p_holm"] < LEVEL and found["difference"]:
-            first_wins = found["difference"] > 0
+        test = pair["measures"][measure]
+        if test["p_holm"] < LEVEL and test["difference"]:
+            first_wins = test["difference"] > 0
             winner, loser = (
                 (pair["first"], pair["second"]) if first_wins else (pair["second"], pair["first"])
             )

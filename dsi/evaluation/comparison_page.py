@@ -106,24 +106,24 @@ def _cost_figures(data: Mapping[str, Any]) -> list[tuple[Drawing, str]]:
     vertical = span(values, least=2.0, most=100.0)
     drawings = []
     for cost in costs_of(data):
-        found = [
+        points = [
             Point(number, group["cost"][cost]["mean"], value, group["letter"], group["label"])
             for number, (group, value) in enumerate(zip(data["groups"], values, strict=True))
             if cost in group["cost"] and group["cost"][cost]["mean"] > 0
         ]
-        if len(found) < 2:
+        if len(points) < 2:
             continue
         axes = Axes(
             f"Hits@1 and {cost}",
             f"{cost} (logarithmic)",
             "Hits@1, per cent",
-            log_span([point.x for point in found]),
+            log_span([point.x for point in points]),
             vertical,
             log_x=True,
             better="↖",
         )
-        labels = [(point.number, f"{point.letter}: {point.label}") for point in found]
-        drawing = point_chart(axes, found).with_key(labels, lines=False)
+        labels = [(point.number, f"{point.letter}: {point.label}") for point in points]
+        drawing = point_chart(axes, points).with_key(labels, lines=False)
         drawings.append((drawing, f"{cost}: {COSTS[cost]}. Better is up and left."))
     return drawings
 
@@ -166,7 +166,7 @@ def _differences(
     if not others:
         return []
     second = max(others, key=lambda g: g["measures"]["all"]["Success@1"]["mean"])["label"]
-    found = {
+    compared = {
         label: [each for each in systems if label_of(each, data["options"]) == label]
         for label in (best, second)
     }
@@ -175,7 +175,7 @@ def _differences(
             query: sum(each.per_query[query]["Success@1"] for each in group) / len(group)
             for query in group[0].per_query
         }
-        for label, group in found.items()
+        for label, group in compared.items()
     }
     lists = []
     for winner, loser in ((best, second), (second, best)):
@@ -184,7 +184,7 @@ def _differences(
     listed = [query for _, _, only in lists for query in only[:MOST_SHOWN]]
     relevant = judgments_of(dataset, split)
     wrong = {
-        query: found[loser][0].ranked.get(query)
+        query: compared[loser][0].ranked.get(query)
         for _, loser, only in lists
         for query in only[:MOST_SHOWN]
     }
@@ -213,9 +213,9 @@ def _differences(
 def _documents(dataset: Dataset, doc_ids: set[str]) -> dict[str, Document]:
     """Returns documents by id; for a document in passages, its first passage."""
     cut = dataset.info.passages is not None
-    found: dict[str, Document] = {}
+    documents: dict[str, Document] = {}
     for document in dataset.documents():
         doc_id = document_of(document.doc_id) if cut else document.doc_id
         if doc_id in doc_ids:
-            found.setdefault(doc_id, document)
-    return found
+            documents.setdefault(doc_id, document)
+    return documents

@@ -59,8 +59,8 @@ def run_self_check(folder: Path, seed: int = 0) -> SelfCheck | None:
     if not probe.texts:
         return None
     answers = index.search(probe.texts, k=min(DEPTH, len(index)))
-    found = sum(
+    successes = sum(
         doc_id in [hit.doc_id for hit in hits]
         for doc_id, hits in zip(probe.doc_ids, answers, strict=True)
     )
-    return SelfCheck(probe.source, len(probe.texts), found / len(probe.texts))
+    return SelfCheck(probe.source, len(probe.texts), successes / len(probe.texts))

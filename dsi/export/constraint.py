@@ -102,13 +102,13 @@ class Exported:
         """Returns the document that each generated sequence names; None for none."""
         prefix = 1 if self.settings["prompt"] is None else inputs["input_ids"].shape[1]
         end = self.first + END
-        found = []
+        doc_ids = []
         for line in sequences[:, prefix:].tolist():
             codes = line[: line.index(end)] if end in line else line
             # Some identifiers have an end of their own; of others it is not a part.
             row = self._rows.get((*codes, end), self._rows.get(tuple(codes)))
-            found.append(None if row is None else self.doc_ids[row])
-        return found
+            doc_ids.append(None if row is None else self.doc_ids[row])
+        return doc_ids
 
 
 class DocidLogitsProcessor(LogitsProcessor):
@@ -149,7 +149,7 @@ class DocidLogitsProcessor(LogitsProcessor):
             code_scores = code_scores.masked_fill(~allowed, -torch.inf)
             code_scores = code_scores.masked_fill(finished.unsqueeze(1), 0.0)
         logs = code_scores.log_softmax(-1).clamp_min(torch.finfo(scores.dtype).min)
-        found = torch.full_like(scores, -torch.inf)
-        found[:, self._codes] = logs.to(scores.dtype).masked_fill(~allowed, -torch.inf)
-        found[finished, self._codes.start + END] = 0.0
-        return found
+        constrained = torch.full_like(scores, -torch.inf)
+        constrained[:, self._codes] = logs.to(scores.dtype).masked_fill(~allowed, -torch.inf)
+        constrained[finished, self._codes.start + END] = 0.0
+        return constrained

@@ -264,14 +264,16 @@ def _folder_of(dataset: Dataset, options: MemoryOptions) -> Path:
     Raises:
         InputError: It does not exist.
     """
-    found = GenerativeMemory.find(dataset, None if options.folder is None else Path(options.folder))
-    if found is None:
+    folder = GenerativeMemory.find(
+        dataset, None if options.folder is None else Path(options.folder)
+    )
+    if folder is None:
         raise InputError(
             "this dataset has no generative memory",
             where=dataset.path,
             hint=f"Train one with: {command_line('queries', dataset.path, '--train_generator')}",
         )
-    return found
+    return folder
 
 
 @GENERATORS.register("memory")

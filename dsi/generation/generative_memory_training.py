@@ -111,13 +111,13 @@ def members(pairs: int, step: int, batch: int, seed: int) -> list[int]:
         batch: Pairs per step.
         seed: Seed of the permutations.
     """
-    found: list[int] = []
+    batch_members: list[int] = []
     start = step * batch
-    while len(found) < batch:
-        pass_number, place = divmod(start + len(found), pairs)
+    while len(batch_members) < batch:
+        pass_number, place = divmod(start + len(batch_members), pairs)
         order = np.random.default_rng([seed, 12, pass_number]).permutation(pairs)
-        found += order[place : place + batch - len(found)].tolist()
-    return found
+        batch_members += order[place : place + batch - len(batch_members)].tolist()
+    return batch_members
 
 
 def save_writer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

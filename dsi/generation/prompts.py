@@ -74,11 +74,11 @@ def fitted(
             cut = shortened.with_value(
                 name, _first_tokens(tokenizer, shortened.values.get(name, ""), room)
             )
-            found = encode(cut.text)
+            tokens = encode(cut.text)
             # Tokens may merge or split where a field meets its template.
-            if len(found) <= most or room == 0:
-                return found[:most]
-            room = max(0, room - (len(found) - most))
+            if len(tokens) <= most or room == 0:
+                return tokens[:most]
+            room = max(0, room - (len(tokens) - most))
     least = len(encode(prompt.without(*_CUT).text))
     raise InputError(
         f"the prompt has {least} tokens without the document, but at most {most} are read",
@@ -92,13 +92,13 @@ def _first_tokens(tokenizer: PreTrainedTokenizerBase, text: str, count: int) -> 
         return ""
     reader: Any = tokenizer
     if reader.is_fast:
-        found = reader(
+        encoded = reader(
             text,
             add_special_tokens=False,
             truncation=True,
             max_length=count,
             return_offsets_mapping=True,
         )
-        return text[: found["offset_mapping"][-1][1]] if found["offset_mapping"] else ""
+        return text[: encoded["offset_mapping"][-1][1]] if encoded["offset_mapping"] else ""
     tokens = reader(text, add_special_tokens=False)["input_ids"][:count]
     return str(reader.decode(tokens))

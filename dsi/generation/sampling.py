@@ -145,17 +145,17 @@ class Sampler:
                     [_random(texts[number], seed, sampling_round) for number in batch],
                     per_prompt if self.options.top_k > 1 else 1,
                 )
-                for number, found in zip(batch, samples, strict=True):
-                    written[number] = distinct([*written[number], *found], per_prompt)
+                for number, queries in zip(batch, samples, strict=True):
+                    written[number] = distinct([*written[number], *queries], per_prompt)
         return written
 
     def _encode(self, prompt: str | Prompt) -> list[int]:
         most = self.options.document_length
         if isinstance(prompt, Prompt):
-            found = fitted(prompt, self._tokens, self.tokenizer, most) if prompt.text else []
+            tokens = fitted(prompt, self._tokens, self.tokenizer, most) if prompt.text else []
         else:
-            found = self._tokens(prompt, truncation=True, max_length=most)[:most]
-        return found or [self.tokenizer.eos_token_id or 0]
+            tokens = self._tokens(prompt, truncation=True, max_length=most)[:most]
+        return tokens or [self.tokenizer.eos_token_id or 0]
 
     def _tokens(self, text: str, **limits: Any) -> list[int]:
         """Returns all token ids of a prompt, within the chat template if one is set."""

@@ -48,13 +48,13 @@ class Repository:
         Raises:
             InputError: It has none of these forms.
         """
-        found = _NAME.fullmatch(SCHEME.sub("", text))
-        if found is None or ".." in text:
+        match = _NAME.fullmatch(SCHEME.sub("", text))
+        if match is None or ".." in text:
             raise InputError(
                 f"{text!r:.100} is not a repository on the hub",
                 hint="Give user/name, user/name@revision or datasets/user/name",
             )
-        return cls(found["name"], found["kind"] is not None, found["revision"])
+        return cls(match["name"], match["kind"] is not None, match["revision"])
 
 
 def is_address(path: object) -> bool:

@@ -89,10 +89,10 @@ class _Metadata:
             self._value(self._number(4))
 
     def _bytes(self, count: int) -> bytes:
-        found = self._file.read(count)
-        if len(found) < count:
+        data = self._file.read(count)
+        if len(data) < count:
             raise ValueError("it is truncated")
-        return found
+        return data
 
     def _number(self, width: int) -> int:
         return int.from_bytes(self._bytes(width), "little")

@@ -98,11 +98,11 @@ class StoredCorpus:
 
     def pseudo_queries_of(self, doc_ids: Iterable[str], most: int) -> dict[str, list[str]]:
         """Returns the first `most` pseudo-queries of each document, in the given order."""
-        found: dict[str, list[str]] = {doc_id: [] for doc_id in doc_ids}
+        queries: dict[str, list[str]] = {doc_id: [] for doc_id in doc_ids}
         for _, doc_id, text, _ in self.pseudo_rows():
-            if doc_id in found and len(found[doc_id]) < most:
-                found[doc_id].append(text)
-        return found
+            if doc_id in queries and len(queries[doc_id]) < most:
+                queries[doc_id].append(text)
+        return queries
 
 
 @dataclass(frozen=True)
@@ -133,16 +133,16 @@ class Difference:
             passages: Whether they are passages. A document that has fewer of them than before
                 counts as changed as a whole: the others are removed.
         """
-        found = cls()
+        difference = cls()
         for document in documents:
             stored_digest = digests.get(document.doc_id)
             if stored_digest is None:
-                found.added.append(document.doc_id)
+                difference.added.append(document.doc_id)
             elif stored_digest != digest(document):
-                found.changed.append(document.doc_id)
+                difference.changed.append(document.doc_id)
             else:
-                found.unchanged.append(document.doc_id)
-        return found._with_removed(digests) if passages else found
+                difference.unchanged.append(document.doc_id)
+        return difference._with_removed(digests) if passages else difference
 
     def _with_removed(self, digests: Mapping[str, bytes]) -> Difference:
         """Returns the difference with the passages of its documents that are no longer there."""

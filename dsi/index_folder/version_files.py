@@ -71,15 +71,15 @@ def _walk(
             seen[0] += 1
             if seen[0] > MOST_FILES:
                 raise InputError(f"more than {MOST_FILES:,} files", where=folder, hint=COPY)
-            found = entry.stat(follow_symlinks=False)
+            status = entry.stat(follow_symlinks=False)
             name = prefix + entry.name
-            if stat.S_ISDIR(found.st_mode):
+            if stat.S_ISDIR(status.st_mode):
                 if name not in skip:
                     yield from _walk(Path(entry.path), f"{name}/", depth + 1, skip, seen)
-            elif stat.S_ISREG(found.st_mode):
-                yield name, found.st_size
+            elif stat.S_ISREG(status.st_mode):
+                yield name, status.st_size
             else:
-                _refuse(Path(entry.path), found.st_mode)
+                _refuse(Path(entry.path), status.st_mode)
 
 
 def refuse_other_than(path: Path, kind: Any) -> None:
@@ -204,8 +204,8 @@ def check_tree(folder: Path, files: Mapping[str, Mapping[str, Any]] | None) -> N
         InputError: A file is missing, has another size or type, or did not exist when the version
             was written.
     """
-    found = walk(folder)
-    for name, size in found.items():
+    sizes = walk(folder)
+    for name, size in sizes.items():
         most = _most_bytes(name)
         if size > most:
             raise InputError(
@@ -216,11 +216,11 @@ def check_tree(folder: Path, files: Mapping[str, Mapping[str, Any]] | None) -> N
     if files is None:
         return
     for name, entry in files.items():
-        size = found.get(name, -1)
+        size = sizes.get(name, -1)
         if size != entry["bytes"]:
             state = "missing" if size < 0 else f"{size} bytes long instead of {entry['bytes']}"
             raise InputError(f"the file is {state}", where=folder / name, hint=COPY)
-    for name in found:
+    for name in sizes:
         top, _, rest = name.partition("/")
         hidden = name.rpartition("/")[2].startswith(".")  # metadata of a file browser
         if name in files or name == _MANIFEST or hidden or (top == _NOT_COMPARED and rest):

@@ -68,11 +68,11 @@ def _now() -> str:
 
 def library_versions() -> dict[str, str]:
     """Returns the versions of Python and of the installed libraries that affect the result."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in _LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            installed[name] = importlib.metadata.version(name)
+    return installed
 
 
 @dataclass(frozen=True)
@@ -269,10 +269,10 @@ def names(index: str | os.PathLike[str]) -> list[str]:
     folder = Path(index) / "versions"
     version_files.refuse_other_than(folder, stat.S_ISDIR)
     try:
-        found = os.listdir(folder)
+        entries = os.listdir(folder)
     except FileNotFoundError:
         return []
-    return sorted((name for name in found if _NAME.fullmatch(name)), key=int)
+    return sorted((name for name in entries if _NAME.fullmatch(name)), key=int)
 
 
 def all(index: str | os.PathLike[str]) -> list[Manifest]:

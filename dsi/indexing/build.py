@@ -170,13 +170,13 @@ def _difference(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns options by full name, as read back from JSON."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in options.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}.")
+            flat |= _flat(value, f"{prefix}{name}.")
         else:
-            found[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
-    return found
+            flat[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
+    return flat
 
 
 def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
@@ -225,9 +225,9 @@ def _existing(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
             )
         return manifest
     if out.is_dir() and not (work / _CLAIM).is_file():
-        found = {entry.name for entry in out.iterdir() if not is_leftover(entry.name)}
+        entries = {entry.name for entry in out.iterdir() if not is_leftover(entry.name)}
         inside = [entry.name for entry in work.iterdir()] if work.is_dir() else []
-        if not found <= {"lock", "versions", "training"} or not all(map(is_leftover, inside)):
+        if not entries <= {"lock", "versions", "training"} or not all(map(is_leftover, inside)):
             raise InputError(
                 "this folder holds files that are not an index",
                 where=out,
@@ -243,18 +243,18 @@ def _claim(work: Path, wanted: Mapping[str, Any]) -> None:
         InputError: The folder holds an interrupted run with other options.
     """
     file = work / _CLAIM
-    found = with_current_names(read_json(file)) if file.is_file() else None
-    if found is None or (found != wanted and remove_refused(work)):
+    stored = with_current_names(read_json(file)) if file.is_file() else None
+    if stored is None or (stored != wanted and remove_refused(work)):
         write_json(file, wanted)
     _refuse_other_claim(work, wanted)
 
 
 def _refuse_other_claim(work: Path, wanted: Mapping[str, Any]) -> None:
     file = work / _CLAIM
-    found = with_current_names(read_json(file))
-    if found != wanted:
+    stored = with_current_names(read_json(file))
+    if stored != wanted:
         raise InputError(
-            f"a training run of {_difference(found, wanted)} was interrupted here",
+            f"a training run of {_difference(stored, wanted)} was interrupted here",
             where=work,
             hint="Run it again with its own options, remove this folder, or choose another --out",
         )

@@ -82,7 +82,7 @@ class IndexRetriever:
         self.warm_up()
         assert self._open is not None
         k = self.top_k if top_k is None else top_k
-        found = ranked_texts(self._open, query, k, reorder=self.reorder, options=None)
+        ranked = ranked_texts(self._open, query, k, reorder=self.reorder, options=None)
         return {
             "documents": [
                 Document(
@@ -91,6 +91,6 @@ class IndexRetriever:
                     score=hit.score,
                     meta=described(rank, hit),
                 )
-                for rank, hit in found
+                for rank, hit in ranked
             ]
         }

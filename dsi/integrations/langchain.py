@@ -40,8 +40,8 @@ class IndexRetriever(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun
     ) -> list[Document]:
-        found = ranked_texts(self.index, query, self.k, reorder=self.reorder, options=self.options)
+        ranked = ranked_texts(self.index, query, self.k, reorder=self.reorder, options=self.options)
         return [
             Document(id=hit.doc_id, page_content=hit.text or "", metadata=described(rank, hit))
-            for rank, hit in found
+            for rank, hit in ranked
         ]

@@ -40,7 +40,7 @@ class IndexRetriever(BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         query = query_bundle.query_str
-        found = ranked_texts(self.index, query, self.k, reorder=self.reorder, options=self.options)
+        ranked = ranked_texts(self.index, query, self.k, reorder=self.reorder, options=self.options)
         hidden = ["doc_id", "score", "rank"]
         return [
             NodeWithScore(
@@ -53,5 +53,5 @@ class IndexRetriever(BaseRetriever):
                 ),
                 score=hit.score,
             )
-            for rank, hit in found
+            for rank, hit in ranked
         ]

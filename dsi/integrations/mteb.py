@@ -124,10 +124,10 @@ class GenerativeIndex:
         query_ids = [query_id for query_id, text in texts.items() if text]
         k = min(top_k, len(self._index))
         if top_ranked is None:
-            found = self._index.search(
+            rankings = self._index.search(
                 [texts[query_id] for query_id in query_ids], k, batch_size=size
             )
-            for query_id, hits in zip(query_ids, found, strict=True):
+            for query_id, hits in zip(query_ids, rankings, strict=True):
                 results[query_id] = {hit.doc_id: hit.score for hit in hits}
             return results
         indexed = set(self._index.table.doc_ids)

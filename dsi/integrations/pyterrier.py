@@ -141,7 +141,7 @@ class GenerativeRetriever(pyterrier.Transformer):
         if not len(inp):
             inp = inp.astype({"qid": "str", "query": "str"})
         nonempty = inp[inp["query"].str.strip() != ""]
-        found = self.index.search(
+        rankings = self.index.search(
             nonempty["query"].tolist(),
             k=min(self.num_results, len(self.index)),
             options=self.options,
@@ -149,7 +149,7 @@ class GenerativeRetriever(pyterrier.Transformer):
         )
         rows = [
             (qid, hit.doc_id, hit.score, *((hit.title, hit.text) if self.with_text else ()))
-            for qid, hits in zip(nonempty["qid"].tolist(), found, strict=True)
+            for qid, hits in zip(nonempty["qid"].tolist(), rankings, strict=True)
             for hit in hits
         ]
         more = ["title", "text"] if self.with_text else []

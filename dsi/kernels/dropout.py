@@ -89,12 +89,12 @@ class _ReluDropout(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: torch.Tensor, steps: int) -> torch.Tensor:
-        found = _kept(states.clamp_min(0), _drawn(states, steps), steps)
-        ctx.save_for_backward(found)
+        outputs = _kept(states.clamp_min(0), _drawn(states, steps), steps)
+        ctx.save_for_backward(outputs)
         ctx.scale = _STEPS / (_STEPS - steps)
-        return found
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (found,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(gradient, found, 0).mul_(ctx.scale), None
+        (outputs,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(gradient, outputs, 0).mul_(ctx.scale), None

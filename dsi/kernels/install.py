@@ -87,7 +87,7 @@ def install(
 
 def _replaced(model: nn.Module) -> dict[str, list[str]]:
     """Returns which fast path each replaced layer of a model uses."""
-    found: dict[str, list[str]] = {}
+    layers: dict[str, list[str]] = {}
     for name, layer in model.named_modules():
         if isinstance(model.get_submodule(name.rpartition(".")[0]), PackedPart):
             continue  # computes several layers at once
@@ -98,5 +98,5 @@ def _replaced(model: nn.Module) -> dict[str, list[str]]:
             path = type(layer).__module__
         else:
             continue
-        found.setdefault(path.rpartition(".")[2], []).append(name)
-    return found
+        layers.setdefault(path.rpartition(".")[2], []).append(name)
+    return layers

@@ -99,8 +99,8 @@ def _linear(
 ) -> torch.Tensor:
     """Returns the products of states [..., in] with one layer; float32 [..., out]."""
     rounded, sizes = _rounded(states)
-    found = int8_product(rounded, packed, scales, zeros, relu)
-    return found.mul_(sizes).view(list(states.shape[:-1]) + [-1])  # noqa: RUF005
+    product = int8_product(rounded, packed, scales, zeros, relu)
+    return product.mul_(sizes).view(list(states.shape[:-1]) + [-1])  # noqa: RUF005
 
 
 def _feed_forward(
@@ -117,8 +117,8 @@ def _feed_forward(
     hidden = int8_product(rounded, inner, inner_scales, inner_zeros, True)
     more = hidden.amax(1, True).clamp_min_(1e-12).div_(127.0)  # none is negative
     rounded = hidden.div_(more).round_().to(torch.int8)
-    found = int8_product(rounded, outer, outer_scales, outer_zeros, False)
-    return found.mul_(more.mul_(sizes)).view(list(states.shape[:-1]) + [-1])  # noqa: RUF005
+    product = int8_product(rounded, outer, outer_scales, outer_zeros, False)
+    return product.mul_(more.mul_(sizes)).view(list(states.shape[:-1]) + [-1])  # noqa: RUF005
 
 
 def _rounded(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

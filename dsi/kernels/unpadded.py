@@ -179,14 +179,14 @@ def _encoder(
     if not len(stack.block) and not stack.dropout.p:
         kinds, states = tokens[0].unique(return_inverse=True)
         layout, tokens = replace(layout, states=states), kinds.unsqueeze(0)
-    found = whole(input_ids=tokens, layout=layout, **options)
-    row = found.last_hidden_state
+    outputs = whole(input_ids=tokens, layout=layout, **options)
+    row = outputs.last_hidden_state
     if padded:
-        found.last_hidden_state = layout.batch(row)
-    rows[found.last_hidden_state] = layout, row
-    if found.get("hidden_states") is not None:
-        found.hidden_states = tuple(map(layout.batch, found.hidden_states))
-    return found
+        outputs.last_hidden_state = layout.batch(row)
+    rows[outputs.last_hidden_state] = layout, row
+    if outputs.get("hidden_states") is not None:
+        outputs.hidden_states = tuple(map(layout.batch, outputs.hidden_states))
+    return outputs
 
 
 def _decoder(
@@ -230,13 +230,13 @@ def _self_attention(
     queries, keys, values = (
         part(hidden_states)[0].split(sizes) for part in (layer.q, layer.k, layer.v)
     )
-    found = [
+    outputs = [
         _attended(layer, query, key, value, bias, group.count)
         for query, key, value, bias, group in zip(
             queries, keys, values, position_bias, layout.groups, strict=True
         )
     ]
-    return layer.o(torch.cat(found).unsqueeze(0)), position_bias, None
+    return layer.o(torch.cat(outputs).unsqueeze(0)), position_bias, None
 
 
 def _cross_attention(
@@ -264,7 +264,7 @@ def _cross_attention(
     keys, values = (
         layout.spread(part(key_value_states)[0]).split(sizes) for part in (layer.k, layer.v)
     )
-    found = [
+    outputs = [
         _attended(layer, query, key, value, _padding_mask(group, query.dtype), group.count)
         for query, key, value, group in zip(
             queries.split([group.count * codes for group in layout.groups]),
@@ -275,7 +275,7 @@ def _cross_attention(
         )
     ]
     back = layout.examples.argsort()
-    states = torch.cat(found).view(len(back), codes, -1).index_select(0, back)
+    states = torch.cat(outputs).view(len(back), codes, -1).index_select(0, back)
     return layer.o(states), position_bias, None
 
 

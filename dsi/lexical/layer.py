@@ -193,15 +193,15 @@ class LexicalLayer:
         Returns:
             float32 [queries, documents], 0 or more.
         """
-        found = np.zeros((len(terms), self.postings.documents), np.float32)
+        scores = np.zeros((len(terms), self.postings.documents), np.float32)
         rows, weights = self.postings.rows, self.postings.weights
         starts = self.postings.offsets[terms.terms].tolist()
         ends = self.postings.offsets[terms.terms + 1].tolist()
         owners = terms.owners.tolist()
         for query, count, start, end in zip(owners, terms.counts, starts, ends, strict=True):
             weight = weights[start:end] if count == 1 else count * weights[start:end]
-            np.add.at(found[query], rows[start:end], weight)
-        return found
+            np.add.at(scores[query], rows[start:end], weight)
+        return scores
 
     def terms_of(self, text: str, rows: Sequence[int]) -> list[list[Term]]:
         """Returns the parts that add up to the score of some documents.
@@ -216,18 +216,18 @@ class LexicalLayer:
         """
         line = self.terms([text])
         words = self.vocabulary.words
-        found: list[list[Term]] = [[] for _ in rows]
+        terms_by_row: list[list[Term]] = [[] for _ in rows]
         for term, count in zip(line.terms.tolist(), line.counts, strict=True):
             name = self._name(term, words)
             start, end = self.postings.offsets[term : term + 2]
             documents = self.postings.rows[start:end]
             weights = self.postings.weights[start:end]
-            for terms, row in zip(found, rows, strict=True):
+            for terms, row in zip(terms_by_row, rows, strict=True):
                 place = int(np.searchsorted(documents, row))
                 has = place < len(documents) and documents[place] == row
                 weight = weights[place] if has else np.float32(0.0)
                 terms.append(Term(name, int(count), float(weight), float(count * weight)))
-        return found
+        return terms_by_row
 
     def _name(self, term: int, words: Sequence[str]) -> str:
         """Returns the word of a term, or the two words of a pair."""

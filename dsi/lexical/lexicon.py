@@ -141,10 +141,10 @@ class Lexicon:
             (_PAIR_COLUMNS, lexicon.pair_offsets),
         ):
             for column in columns:
-                found = getattr(lexicon, column)
-                if found.ndim != 1 or found.dtype.kind not in "iub":
-                    raise InputError(f"{column} is {found.dtype} {list(found.shape)}")
-                check_offsets(offsets, len(found), f"the offsets of {column}")
+                array = getattr(lexicon, column)
+                if array.ndim != 1 or array.dtype.kind not in "iub":
+                    raise InputError(f"{column} is {array.dtype} {list(array.shape)}")
+                check_offsets(offsets, len(array), f"the offsets of {column}")
         if len(lexicon.pair_offsets) != len(lexicon.offsets):
             raise InputError(
                 f"{len(lexicon.offsets) - 1} documents have words, but "

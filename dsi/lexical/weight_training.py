@@ -181,14 +181,14 @@ def _match(
     pair_keys = (candidates[queries] << PAIR_SHIFT | columns[:, None]).ravel()
     places = np.searchsorted(keys, pair_keys)
     places[places == len(keys)] = 0
-    found = keys[places] == pair_keys if len(keys) else np.zeros(len(pair_keys), bool)
-    slots = (queries[:, None] * width + np.arange(width)).ravel()[found]
-    entries, which = np.unique(places[found], return_inverse=True)
+    matches = keys[places] == pair_keys if len(keys) else np.zeros(len(pair_keys), bool)
+    slots = (queries[:, None] * width + np.arange(width)).ravel()[matches]
+    entries, which = np.unique(places[matches], return_inverse=True)
     return _Matches(
         torch.from_numpy(slots),
         entries,
         torch.from_numpy(which),
-        torch.from_numpy(np.repeat(counts, width)[found].astype(np.float32)),
+        torch.from_numpy(np.repeat(counts, width)[matches].astype(np.float32)),
     )
 
 

@@ -116,13 +116,13 @@ class Weighting(nn.Module):
         weighting = cls(words, k1=1.0, b=0.5, pairs=1.0, title_weight=1.0)
         with torch.no_grad():
             for name, weight in weighting.named_parameters():
-                found = np.array(arrays[name], np.float32)
-                if found.shape != (weight.numel(),):
-                    raise InputError(f"{name} has shape {list(found.shape)}")
+                values = np.array(arrays[name], np.float32)
+                if values.shape != (weight.numel(),):
+                    raise InputError(f"{name} has shape {list(values.shape)}")
                 # The logarithm of a weight of 0, which means no pairs, is not finite.
-                if not np.isfinite(found).all() and name != "log_pairs":
+                if not np.isfinite(values).all() and name != "log_pairs":
                     raise InputError(f"{name} is not a finite number")
-                weight.copy_(torch.from_numpy(found).view(weight.shape))
+                weight.copy_(torch.from_numpy(values).view(weight.shape))
         return weighting
 
 

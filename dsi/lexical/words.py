@@ -49,8 +49,8 @@ def has_code(texts: Sequence[str]) -> bool:
     """Returns whether at least a twentieth of the texts contain a program identifier."""
     if not texts:
         return False
-    found = sum(_IDENTIFIER.search(text) is not None for text in texts)
-    return found >= max(1.0, _SHARE_WITH_CODE * len(texts))
+    with_code = sum(_IDENTIFIER.search(text) is not None for text in texts)
+    return with_code >= max(1.0, _SHARE_WITH_CODE * len(texts))
 
 
 class Vocabulary:

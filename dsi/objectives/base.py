@@ -160,10 +160,10 @@ class Forward:
 
     def once(self, key: K, make: Callable[[K, Forward], T]) -> T:
         """Returns `make(key, self)`, cached for all terms that need it."""
-        found = (key, make)
-        if found not in self._made:
-            self._made[found] = make(key, self)
-        return self._made[found]
+        entry = (key, make)
+        if entry not in self._made:
+            self._made[entry] = make(key, self)
+        return self._made[entry]
 
     def run(self, **changes: Any) -> Any:
         """Runs a separate pass, with its own dropout.

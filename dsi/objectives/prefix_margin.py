@@ -46,10 +46,10 @@ def prefix_lengths(longest: int) -> list[tuple[int, float]]:
     Args:
         longest: Number of codes of the longest identifier.
     """
-    found: dict[int, float] = {}
+    margins: dict[int, float] = {}
     for part, denominator, alpha in _SHARES:
-        found[-(-longest * part // denominator)] = alpha
-    return sorted(found.items())
+        margins[-(-longest * part // denominator)] = alpha
+    return sorted(margins.items())
 
 
 def prefix_margins(

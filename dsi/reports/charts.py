@@ -204,8 +204,8 @@ def log_ticks(low: float, high: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     values: list[float] = []
     for parts in ((1,), (1, 2, 5), range(1, 10), [part / 10 for part in range(10, 100)]):
-        found = [part * 10.0**power for power in powers for part in parts]
-        values = [value for value in found if low <= value <= high]
+        ticks = [part * 10.0**power for power in powers for part in parts]
+        values = [value for value in ticks if low <= value <= high]
         if len(values) >= 3:
             break
     return values[:: max(1, len(values) // 5)] if len(values) > 8 else values

@@ -193,7 +193,7 @@ def _decoder_states(
 
     device = model.get_output_embeddings().weight.device
     order = np.argsort([len(line) for line in lines], kind="stable")
-    found = np.zeros((len(lines), model.get_output_embeddings().in_features), np.float32)
+    states = np.zeros((len(lines), model.get_output_embeddings().in_features), np.float32)
     base = decoder_without_head(model)
     half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
     with evaluating(model), half:
@@ -209,8 +209,8 @@ def _decoder_states(
                 encoder_hidden_states=encoded.last_hidden_state,
                 encoder_attention_mask=mask,
             ).last_hidden_state[:, 0]
-            found[rows] = state.float().cpu().numpy()
-    return found
+            states[rows] = state.float().cpu().numpy()
+    return states
 
 
 def extend(model: PreTrainedModel, new: NewDocuments, seed: int) -> PreTrainedModel:

@@ -51,13 +51,13 @@ def last_states(
             encoded = model.get_encoder()(
                 input_ids=input_ids.to(device), attention_mask=mask.to(device)
             )
-            found = decoder_without_head(model)(
+            outputs = decoder_without_head(model)(
                 input_ids=decoder_input.to(device),
                 encoder_hidden_states=encoded.last_hidden_state,
                 encoder_attention_mask=mask.to(device),
             ).last_hidden_state
             lasts = (decoder_mask.sum(dim=1) - 1).to(device)
-            states[batch] = found[torch.arange(len(batch)), lasts].float().cpu().numpy()
+            states[batch] = outputs[torch.arange(len(batch)), lasts].float().cpu().numpy()
     return states
 
 
@@ -129,7 +129,7 @@ def _latent_states(
     flat = np.fromiter(chain.from_iterable(texts), np.int64, int(lengths.sum()))
     tokens, places = np.unique(flat, return_inverse=True)
     begins = np.concatenate([[0], np.cumsum(lengths)])
-    found = np.empty((len(texts), width), np.float32)
+    latent = np.empty((len(texts), width), np.float32)
     with torch.no_grad():
         attention = network.decoder.block[0].layer[1].EncDecAttention
         norm = network.decoder.block[0].layer[1].layer_norm
@@ -153,8 +153,8 @@ def _latent_states(
             sums = embedding_bag(bag, values, starts, mode="sum")
             totals = embedding_bag(bag, weights[:, None], starts, mode="sum")
             states = network.decoder.final_layer_norm(begun + sums.div_(totals))
-            found[first:last] = states.numpy()
-    return found
+            latent[first:last] = states.numpy()
+    return latent
 
 
 def _selected_inputs(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

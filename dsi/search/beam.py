@@ -141,18 +141,18 @@ def beam_search(
             ahead = None if added is None else LookAhead(trie, added)
             search = _Search(decoder, trie, results, widths, score, starts, ahead)
             search.run(len(input_ids[part]))
-            found = search.found
+            best = search.best
             if trie.one_to_one:
-                rows[part, :results] = found.rows(trie)
-                scores[part, :results] = found.ranks
+                rows[part, :results] = best.rows(trie)
+                scores[part, :results] = best.ranks
             else:
-                rows[part], scores[part] = documents_of(found.leaves, found.scores, trie, k, added)
+                rows[part], scores[part] = documents_of(best.leaves, best.scores, trie, k, added)
     return rows, scores
 
 
 @dataclass
-class _Found:
-    """The identifiers found so far, best first.
+class _Results:
+    """The best identifiers so far, best first.
 
     Attributes:
         leaves: -1 for none; int64 [queries, results].
@@ -165,7 +165,7 @@ class _Found:
     ranks: torch.Tensor
 
     @classmethod
-    def nothing(cls, queries: int, results: int, device: torch.device) -> _Found:
+    def nothing(cls, queries: int, results: int, device: torch.device) -> _Results:
         """Allocates room for this many results."""
         leaves = torch.full((queries, results), -1, device=device)
         scores = torch.full((queries, results), -torch.inf, device=device)
@@ -274,7 +274,7 @@ class _Search:
     def run(self, queries: int) -> None:
         """Runs the search; the result is in `found`."""
         device, trie = self.trie.device, self.trie
-        self.found = _Found.nothing(queries, self.results, device)
+        self.best = _Results.nothing(queries, self.results, device)
         zeros = torch.zeros((queries, 1), dtype=torch.int64, device=device)
         every = torch.arange(queries, device=device)
         beams = _Beams(every, zeros, zeros.float(), zeros.float(), zeros, zeros)
@@ -372,7 +372,7 @@ class _Search:
         if trie.inner[level + 1]:
             entering = entering.masked_fill(trie.row[leaves] < 0, -torch.inf)
             ranks = ranks.masked_fill(trie.row[children] >= 0, -torch.inf)
-        self.found.add(queries, leaves, totals.gather(1, best), entering, trie)
+        self.best.add(queries, leaves, totals.gather(1, best), entering, trie)
         return ranks
 
     def _continuations(
@@ -418,7 +418,7 @@ class _Search:
         running = torch.ones(len(beams.queries), dtype=torch.bool, device=beams.queries.device)
         checked = False
         if any(self.trie.leaves[: level + 1]):
-            running &= ~self.found.beats(beams.queries, beams.ranks)
+            running &= ~self.best.beats(beams.queries, beams.ranks)
             checked = True
         if self.trie.chains[level] and beams.nodes.shape[1] <= min(self.widths[level:]):
             branches = (self.trie.tail[beams.nodes] == 0) & (beams.scores > -torch.inf)
@@ -468,7 +468,7 @@ class _Search:
         ranks = scores
         if self.ahead is not None:
             ranks = scores + self.ahead.of(beams.queries, path[-1])
-        self.found.add(beams.queries, path[-1], scores, ranks, trie)
+        self.best.add(beams.queries, path[-1], scores, ranks, trie)
 
 
 def _columns(values: torch.Tensor, trie: TorchTrie) -> torch.Tensor:
@@ -490,11 +490,11 @@ def _parts(queries: int, rows: int, most: int) -> Iterator[tuple[slice, slice]]:
 def _log_probabilities(decoder: Decoder, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     """Returns the log-probability of one code after each state; float32, shaped like `codes`."""
     flat, targets = states.flatten(0, -2), codes.reshape(-1, 1)
-    found = []
+    parts = []
     for start in range(0, len(flat), LOGIT_ROWS):
         rows = slice(start, start + LOGIT_ROWS)
-        found.append(decoder.log_probabilities(flat[rows], targets[rows]))
-    return torch.cat(found).view(codes.shape)
+        parts.append(decoder.log_probabilities(flat[rows], targets[rows]))
+    return torch.cat(parts).view(codes.shape)
 
 
 def best_places(scores: torch.Tensor, order: torch.Tensor, count: int) -> torch.Tensor:

@@ -146,10 +146,10 @@ def explained_paths(
 
 
 def _place(codes: torch.Tensor, exist: torch.Tensor, code: int) -> int:
-    found = ((codes == code) & exist).nonzero()
-    if not len(found):
+    places = ((codes == code) & exist).nonzero()
+    if not len(places):
         raise InputError("the document is not among the documents to be searched")
-    return int(found[0])
+    return int(places[0])
 
 
 def _step(codes: torch.Tensor, logits: torch.Tensor, adds: torch.Tensor, place: int) -> Step:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dsi.search.options import HopOptions
 
 
-class Found(Protocol):
+class ScoredHit(Protocol):
     """A document found by a search."""
 
     @property
@@ -140,7 +140,7 @@ class Reader:
         width: Documents that are searched for in each hop after the first.
     """
 
-    search: Callable[[list[str], int], Sequence[Sequence[Found]]]
+    search: Callable[[list[str], int], Sequence[Sequence[ScoredHit]]]
     read: Callable[[list[Any]], Sequence[Document]]
     verify: Callable[[list[str], list[str]], Sequence[float]] | None
     longest: int
@@ -218,9 +218,9 @@ def _hop(searches: list[_Search], k: int, options: HopOptions, reader: Reader) -
         with_evidence(one.query, [*chain.sentences, sentence.text])
         for one, chain, sentence in asked
     ]
-    found = reader.search(texts, reader.width) if texts else []
+    rankings = reader.search(texts, reader.width) if texts else []
     longer: dict[int, list[Chain]] = {id(one): [] for one in searches}
-    for (one, chain, sentence), hits in zip(asked, found, strict=True):
+    for (one, chain, sentence), hits in zip(asked, rankings, strict=True):
         longer[id(one)] += _continued(chain, sentence, hits)
     going = []
     for one in searches:
@@ -236,7 +236,7 @@ def _hop(searches: list[_Search], k: int, options: HopOptions, reader: Reader) -
     return going
 
 
-def _continued(chain: Chain, sentence: Sentence, hits: Sequence[Found]) -> list[Chain]:
+def _continued(chain: Chain, sentence: Sentence, hits: Sequence[ScoredHit]) -> list[Chain]:
     """Returns a chain with each of the documents found after reading a sentence of its last one."""
     *before, last = chain.hops
     new = [hit for hit in hits if hit.doc_id not in chain.doc_ids]
@@ -251,10 +251,10 @@ def _continued(chain: Chain, sentence: Sentence, hits: Sequence[Found]) -> list[
 
 def _distinct(chains: Sequence[Chain]) -> list[Chain]:
     """Returns the first chain with each sequence of documents."""
-    found: dict[tuple[str, ...], Chain] = {}
+    first: dict[tuple[str, ...], Chain] = {}
     for chain in chains:
-        found.setdefault(tuple(chain.doc_ids), chain)
-    return list(found.values())
+        first.setdefault(tuple(chain.doc_ids), chain)
+    return list(first.values())
 
 
 def _sentences(query: str, chain: Chain, number: int, reader: Reader) -> list[Sentence]:

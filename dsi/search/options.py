@@ -128,8 +128,8 @@ def read_doc_ids(path: Path) -> list[str]:
     """
     from data_prep.sources.lines import lines
 
-    found = lines(path, noun="file of document ids", hint="Write it in UTF-8")
-    ids = [_without_end(line) for _, line in found if line.strip()]
+    numbered = lines(path, noun="file of document ids", hint="Write it in UTF-8")
+    ids = [_without_end(line) for _, line in numbered if line.strip()]
     if not ids:
         raise InputError(
             "the file contains no document id", where=path, hint="Write one id per line"

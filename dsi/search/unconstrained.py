@@ -83,8 +83,10 @@ def unconstrained_search(
         for start in range(0, len(input_ids), batch):
             part = slice(start, start + batch)
             added = None if document_scores is None else document_scores[part]
-            leaves, found = _complete(model, input_ids[part], attention_mask[part], trie, beams)
-            rows[part], scores[part] = documents_of(leaves, found, trie, k, added)
+            leaves, leaf_scores = _complete(
+                model, input_ids[part], attention_mask[part], trie, beams
+            )
+            rows[part], scores[part] = documents_of(leaves, leaf_scores, trie, k, added)
     return rows, scores
 
 

@@ -88,14 +88,14 @@ def tools(source: Source, options: ServerOptions) -> MCPServer[Any]:
             raise ToolError(f"k must be at most {limits.k:,}")
         question = SearchRequest((query,), k, with_text=True)
         try:
-            found = await batcher.ask(question)
+            answer = await batcher.ask(question)
         except InputError as error:
             raise ToolError(without_place(error)) from None
         except OverloadedError:
             raise ToolError("too many queries are waiting; try again later") from None
-        [result] = found.results
+        [result] = answer.results
         hits = [{**hit, "text": _shortened(hit["text"])} for hit in result["hits"]]
-        return {"version": found.version, "known": result["known"], "hits": hits}
+        return {"version": answer.version, "known": result["known"], "hits": hits}
 
     @server.tool()
     async def get_document(

@@ -99,13 +99,15 @@ class _Endpoints:
     async def search(self, request: Request) -> Response:
         body = await read_body(request, self._limits)
         question = read_search_request(request.headers.get("content-type", ""), body, self._limits)
-        found = await self._batcher.ask(question)
+        answer = await self._batcher.ask(question)
         request.state.log = {
-            "version": found.version,
-            "queries": len(found.results),
-            "batch": found.batch,
+            "version": answer.version,
+            "queries": len(answer.results),
+            "batch": answer.batch,
         }
-        return _json({"version": found.version, "seconds": found.seconds, "results": found.results})
+        return _json(
+            {"version": answer.version, "seconds": answer.seconds, "results": answer.results}
+        )
 
     async def document(self, request: Request) -> Response:
         doc_id = request.path_params["doc_id"]

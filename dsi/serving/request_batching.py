@@ -87,9 +87,9 @@ def answer(searcher: Searcher, questions: Sequence[SearchRequest]) -> list[Searc
     for question in questions:
         results = []
         for query in question.queries:
-            found = next(hits)
-            entries = [{"rank": rank, **hit.data} for rank, hit in enumerate(found, 1)]
-            doc_ids = [hit.doc_id for hit in found]
+            ranked = next(hits)
+            entries = [{"rank": rank, **hit.data} for rank, hit in enumerate(ranked, 1)]
+            doc_ids = [hit.doc_id for hit in ranked]
             if question.with_text:
                 for entry, document in zip(entries, searcher.documents(doc_ids), strict=True):
                     entry["text"] = document.text

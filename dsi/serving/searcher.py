@@ -211,5 +211,5 @@ class LiveIndex:
     def _identity(self) -> tuple[Any, ...]:
         """Identifies the content of the folder: the version, and the file that names it."""
         live = versions.live(self._path)
-        found = (versions.folder(self._path, live) / "manifest.json").stat()
-        return live, found.st_ino, found.st_mtime_ns
+        status = (versions.folder(self._path, live) / "manifest.json").stat()
+        return live, status.st_ino, status.st_mtime_ns

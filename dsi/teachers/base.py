@@ -55,9 +55,9 @@ def arrange_candidates(
             among them.
         candidates: Number of others.
     """
-    found = np.full((len(rows), 1 + candidates), -1, np.int64)
-    scores = np.full(found.shape, -np.inf, np.float32)
-    found[:, 0], scores[:, 0] = rows, right
+    ranked = np.full((len(rows), 1 + candidates), -1, np.int64)
+    scores = np.full(ranked.shape, -np.inf, np.float32)
+    ranked[:, 0], scores[:, 0] = rows, right
     for line, (members, values) in enumerate(others):
         negatives = members != rows[line]
         members, values = members[negatives], values[negatives]
@@ -65,6 +65,6 @@ def arrange_candidates(
             least = np.partition(values, len(values) - candidates)[len(values) - candidates]
             members, values = members[values >= least], values[values >= least]
         best = np.lexsort((members, -values))[:candidates]
-        found[line, 1 : 1 + len(best)] = members[best]
+        ranked[line, 1 : 1 + len(best)] = members[best]
         scores[line, 1 : 1 + len(best)] = values[best]
-    return found, scores
+    return ranked, scores

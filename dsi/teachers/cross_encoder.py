@@ -36,15 +36,15 @@ class CrossEncoderTeacher:
 
     def rank(self, queries: Sequence[str], rows: npt.NDArray[np.int64], candidates: int) -> Ranked:
         """Scores the right document and BM25's best others; see `Teacher.rank`."""
-        found, _ = self._first.rank(queries, rows, candidates)
-        lines, places = (axis.tolist() for axis in np.nonzero(found >= 0))
-        scores = np.full(found.shape, -np.inf, np.float32)
+        ranked, _ = self._first.rank(queries, rows, candidates)
+        lines, places = (axis.tolist() for axis in np.nonzero(ranked >= 0))
+        scores = np.full(ranked.shape, -np.inf, np.float32)
         scores[lines, places] = self._model.score(
             [queries[line] for line in lines],
-            [self._texts[row] for row in found[lines, places].tolist()],
+            [self._texts[row] for row in ranked[lines, places].tolist()],
         )
         others = [
-            (found[line, 1:][found[line, 1:] >= 0], scores[line, 1:][found[line, 1:] >= 0])
-            for line in range(len(found))
+            (ranked[line, 1:][ranked[line, 1:] >= 0], scores[line, 1:][ranked[line, 1:] >= 0])
+            for line in range(len(ranked))
         ]
         return arrange_candidates(rows, scores[:, 0], others, candidates)

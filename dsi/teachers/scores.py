@@ -67,10 +67,10 @@ def write_teacher_scores(
         rows: The row of each query's document; int64 [queries].
         candidates: Number of candidates per query besides the relevant document.
     """
-    found = np.full((len(queries), 1 + candidates), -1, np.int32)
-    scores = np.full(found.shape, -np.inf, np.float32)
+    ranked = np.full((len(queries), 1 + candidates), -1, np.int32)
+    scores = np.full(ranked.shape, -np.inf, np.float32)
     starts: Sequence[int] = range(0, len(queries), teacher.batch)
     for start in track(starts, "asking the teacher") if len(starts) > 1 else starts:
         part = slice(start, start + teacher.batch)
-        found[part], scores[part] = teacher.rank(queries[part], rows[part], candidates)
-    write_store(folder, "teacher_scores", {}, {"rows": found, "scores": scores})
+        ranked[part], scores[part] = teacher.rank(queries[part], rows[part], candidates)
+    write_store(folder, "teacher_scores", {}, {"rows": ranked, "scores": scores})

@@ -178,7 +178,7 @@ class PromptPool(TextEncoder):
         return cls(inner, idf, keys, prompts)
 
     def _embedded(self, lines: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-        found = np.zeros((len(lines), DIMENSIONS), np.float32)
+        sums = np.zeros((len(lines), DIMENSIONS), np.float32)
         for place, line in enumerate(lines):
-            found[place] = self._vectors[list(line)].sum(axis=0)
-        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+            sums[place] = self._vectors[list(line)].sum(axis=0)
+        return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)

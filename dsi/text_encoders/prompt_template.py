@@ -118,10 +118,10 @@ class TemplateEncoder(TextEncoder):
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         if not len(texts):
             return []
-        found: list[list[int]] = self._tokenizer(
+        token_ids: list[list[int]] = self._tokenizer(
             list(texts), add_special_tokens=False, verbose=False
         )["input_ids"]
-        return found
+        return token_ids
 
     def _leading(self) -> list[int]:
         """Returns the special tokens that the tokenizer puts before a text, not after it."""

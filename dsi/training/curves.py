@@ -99,7 +99,7 @@ def _last_step(runs: Sequence[Mapping[str, Series]]) -> float:
 def _panels(series: Mapping[str, Series], runs: Sequence[Mapping[str, Series]]) -> list[Drawing]:
     """Returns the figures of a run, with the same axes as those of the other runs."""
     drawings = []
-    for name, found in series.items():
+    for name, curves in series.items():
         panels = [run[name] for run in runs if name in run]
         values = [value for panel in panels for _, each in panel.values() for value in each]
         shares = name in ("dev queries", "documents")
@@ -113,7 +113,7 @@ def _panels(series: Mapping[str, Series], runs: Sequence[Mapping[str, Series]]) 
         )
         lines = [
             Line(number, label, list(zip(steps, ordinates, strict=True)))
-            for number, (label, (steps, ordinates)) in enumerate(found.items())
+            for number, (label, (steps, ordinates)) in enumerate(curves.items())
         ]
         panel = line_chart(axes, lines)
         legend = [(line.number, line.label) for line in lines]
@@ -134,13 +134,13 @@ def _series(log: Path) -> dict[str, Series]:
         "learning rate": {"learning rate": "training/lr"},
         "speed": {"tokens per second": "training/tokens_per_second"},
     }
-    found: dict[str, Series] = {}
+    series: dict[str, Series] = {}
     for panel, tags in curves.items():
         available = {
             name: _subsampled(*scalars[tag]) for name, tag in tags.items() if tag in scalars
         }
         if available:
-            found[panel] = available
+            series[panel] = available
     measured = {name for row in rows for name in row} - {"step", "loss"}
     documents = {"documents Success@1": "memorized", "never forgotten": "never forgotten"}
     dev = sorted(measured - set(documents) - {"forgetting events"})
@@ -149,14 +149,14 @@ def _series(log: Path) -> dict[str, Series]:
         "documents": {name: label for name, label in documents.items() if name in measured},
     }.items():
         if names:
-            found[panel] = {
+            series[panel] = {
                 label: (
                     [row["step"] for row in rows if name in row],
                     [row[name] for row in rows if name in row],
                 )
                 for name, label in names.items()
             }
-    return found
+    return series
 
 
 def read_scalars(folder: Path) -> dict[str, tuple[list[float], list[float]]]:
@@ -168,9 +168,9 @@ def read_scalars(folder: Path) -> dict[str, tuple[list[float], list[float]]]:
     events: Any = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
     return {
-        tag: ([event.step for event in found], [event.value for event in found])
+        tag: ([event.step for event in points], [event.value for event in points])
         for tag in events.Tags()["scalars"]
-        if (found := events.Scalars(tag))
+        if (points := events.Scalars(tag))
     }
 
 

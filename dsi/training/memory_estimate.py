@@ -104,8 +104,8 @@ class Shape:
             decoder = SimpleNamespace()
 
         def first(config: Any, *names: str) -> int:
-            found = (getattr(config, name, None) for name in names)
-            return next((int(value) for value in found if value is not None), 0)
+            values = (getattr(config, name, None) for name in names)
+            return next((int(value) for value in values if value is not None), 0)
 
         width = first(encoder, "d_model", "hidden_size", "dim")
         inner = first(

@@ -113,7 +113,7 @@ def ranks_of(
         for start in range(0, len(order), _BATCH):
             batch = order[start : start + _BATCH]
             input_ids, mask = padded([queries.tokens[number] for number in batch])
-            found, _ = beam_search(
+            rows, _ = beam_search(
                 model,
                 input_ids.to(trie.device),
                 mask.to(trie.device),
@@ -124,6 +124,6 @@ def ranks_of(
                 document_scores=queries.document_scores(batch, trie.device),
             )
             targets = np.array([queries.rows[number] for number in batch])
-            hit = found.cpu().numpy() == targets[:, None]
+            hit = rows.cpu().numpy() == targets[:, None]
             ranks[batch] = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, np.inf)
     return ranks

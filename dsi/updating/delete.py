@@ -343,11 +343,11 @@ def _as_stored(manifest: Manifest, named: list[str]) -> Deleted:
 
 def _passages_of(table: DocidTable, documents: Sequence[str]) -> list[str]:
     """Returns the passage ids of documents; an id without passages is kept."""
-    found: dict[str, list[str]] = {doc_id: [] for doc_id in documents}
+    passages_of: dict[str, list[str]] = {doc_id: [] for doc_id in documents}
     for passage_id, retired in zip(table.doc_ids, table.retired, strict=True):
-        if not retired and document_of(passage_id) in found:
-            found[document_of(passage_id)].append(passage_id)
-    return [name for doc_id, passages in found.items() for name in passages or [doc_id]]
+        if not retired and document_of(passage_id) in passages_of:
+            passages_of[document_of(passage_id)].append(passage_id)
+    return [name for doc_id, passages in passages_of.items() for name in passages or [doc_id]]
 
 
 def _deletes(index: Path, manifest: Manifest, doc_ids: Sequence[str]) -> bool:
@@ -359,7 +359,7 @@ def _deletes(index: Path, manifest: Manifest, doc_ids: Sequence[str]) -> bool:
         for version in (manifest.parent, manifest.version)
     ]
     rows = [table.find(doc_ids) for table in tables]
-    if any((found < 0).any() for found in rows):
+    if any((places < 0).any() for places in rows):
         return False
     return not tables[0].retired[rows[0]].any() and bool(tables[1].retired[rows[1]].all())
 
@@ -402,17 +402,17 @@ def _queries_about(
     corpus: StoredCorpus, doc_ids: Sequence[str], most: int = QUERIES
 ) -> list[tuple[str, str]]:
     """Returns queries for documents: labeled ones, then pseudo-queries, then the title."""
-    found: dict[str, list[str]] = {doc_id: [] for doc_id in doc_ids}
+    queries_of: dict[str, list[str]] = {doc_id: [] for doc_id in doc_ids}
     texts = corpus.dataset.query_texts()
     for split in ("train", "dev"):
         for query_id, judged in corpus.dataset.qrels_of(split).items():
             for doc_id, relevance in judged.items():
-                if relevance > 0 and doc_id in found and query_id in texts:
-                    found[doc_id].append(texts[query_id])
+                if relevance > 0 and doc_id in queries_of and query_id in texts:
+                    queries_of[doc_id].append(texts[query_id])
     for _, doc_id, query, _ in corpus.pseudo_rows():
-        if doc_id in found:
-            found[doc_id].append(query)
+        if doc_id in queries_of:
+            queries_of[doc_id].append(query)
     for document in corpus.dataset.documents():
-        if document.doc_id in found and document.title.strip():
-            found[document.doc_id].append(document.title)
-    return [(query, doc_id) for doc_id, queries in found.items() for query in queries[:most]]
+        if document.doc_id in queries_of and document.title.strip():
+            queries_of[document.doc_id].append(document.title)
+    return [(query, doc_id) for doc_id, queries in queries_of.items() for query in queries[:most]]

@@ -52,25 +52,25 @@ def not_inherited(training: TrainingOptions, strategies: Collection[str]) -> lis
     """
     if {"retrain", "instant", "append", "refit"} & set(strategies):
         return []  # they repeat the first training, or train nothing
-    found = []
+    names = []
     dropped = [name for name in TEACHER_TERMS if training.objectives.weights[name]]
     if dropped:
-        found.append(
+        names.append(
             f"The first training's terms {', '.join(dropped)} ask a teacher; an update is without"
         )
     if training.lora.rank and not set(ADAPTERS) & set(strategies):
-        found.append(
+        names.append(
             f"The first training moved adapters (--lora.rank {training.lora.rank}); this update "
             f"moves the network itself. For adapters: --strategy {'+'.join(strategies)}+lora"
         )
     if training.sam.rho and "sam" not in strategies:
-        found.append(
+        names.append(
             f"The first training was sharpness-aware (--sam.rho {training.sam.rho:g}); this "
             f"update is not. For that: --strategy {'+'.join(strategies)}+sam"
         )
     if training.rehearsal != RehearsalOptions():
-        found.append(
+        names.append(
             "The first training read parts of documents (--rehearsal); an update reads their "
             "beginnings"
         )
-    return found
+    return names

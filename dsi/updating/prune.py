@@ -115,11 +115,11 @@ def freed_bytes(folders: Iterable[str | os.PathLike[str]]) -> int:
     """
     names: dict[tuple[int, int], int] = {}
     files: dict[tuple[int, int], os.stat_result] = {}
-    for found in _files(folders):
-        place = (found.st_dev, found.st_ino)
+    for status in _files(folders):
+        place = (status.st_dev, status.st_ino)
         names[place] = names.get(place, 0) + 1
-        files[place] = found
-    return sum(found.st_size for place, found in files.items() if names[place] >= found.st_nlink)
+        files[place] = status
+    return sum(status.st_size for place, status in files.items() if names[place] >= status.st_nlink)
 
 
 def used_bytes(folder: str | os.PathLike[str]) -> int:
@@ -132,9 +132,9 @@ def _files(folders: Iterable[str | os.PathLike[str]]) -> Iterable[os.stat_result
         for inside, _, names in os.walk(folder):
             for name in names:
                 with contextlib.suppress(FileNotFoundError):  # removed by another command
-                    found = os.lstat(os.path.join(inside, name))
-                    if stat.S_ISREG(found.st_mode):
-                        yield found
+                    status = os.lstat(os.path.join(inside, name))
+                    if stat.S_ISREG(status.st_mode):
+                        yield status
 
 
 def _described(index: Path, version: str) -> OldVersion:

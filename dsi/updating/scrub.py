@@ -213,12 +213,12 @@ def _without_edit(
             keys[position].append(reading.keys[there, position])
     seconds = read_strategy_state(version, STATE).get("seconds")
     edits = layer.edit.clone()
-    for position, found in enumerate(keys):
-        some = torch.cat(found) if found else torch.zeros((0, read))
+    for position, of_position in enumerate(keys):
+        some = torch.cat(of_position) if of_position else torch.zeros((0, read))
         if len(some):
             old = torch.eye(read, dtype=torch.float64)
             if seconds is not None and position < len(seconds):
                 old = seconds[position].double()
             edits[position] = without_keys(edits[position], some, old)
     layer.edit = edits
-    return sum(1 for found in keys if any(len(each) for each in found))
+    return sum(1 for of_position in keys if any(len(each) for each in of_position))

@@ -93,14 +93,14 @@ def abandon(work: Path, claim: Mapping[str, Any]) -> None:
     Raises:
         InputError: The update can be resumed with its own options.
     """
-    found = read_json(work / CLAIM)
-    if {**found, "parent": claim["parent"]} != claim:
+    former = read_json(work / CLAIM)
+    if {**former, "parent": claim["parent"]} != claim:
         raise InputError(
             "an update with other documents or options was interrupted here",
             where=work,
             hint="Run it again with its own options, or remove this folder",
         )
-    note(f"starting over: the interrupted update was based on version {found['parent']}")
+    note(f"starting over: the interrupted update was based on version {former['parent']}")
     for part in work.iterdir():
         if part.name not in (CLAIM, NEW):
             remove_folder(part) if part.is_dir() else part.unlink()
@@ -247,11 +247,11 @@ def _describing(
         options = generator_options(name, per_doc=GeneratorOptions.per_doc, seed=0, memory=writer)
         given = GENERATORS[name](merged, options).generate_batch(documents)
         return [[query.text for query in queries] for queries in given]
-    found: dict[str, list[str]] = {document.doc_id: [] for document in documents}
+    queries_of: dict[str, list[str]] = {document.doc_id: [] for document in documents}
     for doc_id, text in arrow.read_rows(merged.path / "pseudo" / name, ["doc_id", "text"]):
-        if doc_id in found:
-            found[doc_id].append(text)
-    return list(found.values())
+        if doc_id in queries_of:
+            queries_of[doc_id].append(text)
+    return list(queries_of.values())
 
 
 def open_update(index: Path, options: UpdateOptions) -> Update:

@@ -78,14 +78,14 @@ class MultiVectorBaseline(Baseline):
 
     def run(self, queries: Mapping[str, str], k: int = 100, description: str = "") -> Run:
         """Ranks the documents for queries; see `Baseline.run`."""
-        found: Run = {}
+        rankings: Run = {}
         queries_tokens = self._approximate(list(queries.values()))
         lines = track(queries_tokens, description, len(queries))
         for query_id, (tokens, approximate) in zip(queries, lines, strict=True):
             rows = np.sort(best(approximate, max(k, _CANDIDATES), positive=False))
             exact = chamfer(tokens, self._tokens, rows)
             order = best(exact, k, positive=False)
-            found[query_id] = {
+            rankings[query_id] = {
                 self.doc_ids[int(rows[place])]: float(exact[place]) for place in order.tolist()
             }
-        return found
+        return rankings

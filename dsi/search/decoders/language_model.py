@@ -79,8 +79,8 @@ class LanguageModelDecoder(TreeDecoder):
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """See `Decoder.logits`."""
         head = self._model.get_output_embeddings()
-        found = super().logits(states) if plain(head) else head(states)
-        return self._model.capped(found)
+        scores = super().logits(states) if plain(head) else head(states)
+        return self._model.capped(scores)
 
     def logits_at(self, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """See `Decoder.logits_at`."""
@@ -103,12 +103,12 @@ class LanguageModelDecoder(TreeDecoder):
         lengths = self._there.sum(1).repeat_interleave(len(codes) // self._queries)
         embedded = self._model.get_decoder().embed_tokens(codes)
         with handling_attention(_Tree(self, depths, visible)):
-            found = self._network(
+            outputs = self._network(
                 inputs_embeds=embedded,
                 position_ids=lengths.unsqueeze(1) + depths,
                 use_cache=False,
             )
-        return found.last_hidden_state
+        return outputs.last_hidden_state
 
 
 class _Prompts:
@@ -186,8 +186,8 @@ class _Tree:
             [prompt_key.shape[2], key.shape[2]], dim=-1
         )
         seen = torch.matmul(_of_queries(of_prompts, len(prompt_key)), prompt_value)
-        found = _of_lines(seen, lines) + torch.matmul(of_nodes, value)
-        return found.view(lines, heads, rows, size)
+        outputs = _of_lines(seen, lines) + torch.matmul(of_nodes, value)
+        return outputs.view(lines, heads, rows, size)
 
     def _mask(self, window: int | None, lines: int) -> torch.Tensor:
         """Returns the mask to add to the scores; float32 [lines, 1, rows, prompt and nodes]."""

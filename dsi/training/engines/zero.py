@@ -324,8 +324,8 @@ class _MasterPieces(Shards):
         self._last: list[torch.Tensor] = []
 
     def pieces(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        found = [self._engine.piece(weight) for weight in self._weights]
-        held = [pair for pair in found if pair is not None]
+        all_pieces = [self._engine.piece(weight) for weight in self._weights]
+        held = [pair for pair in all_pieces if pair is not None]
         self._last = [value for value, _ in held]
         return held
 
@@ -354,8 +354,8 @@ class _OwnGradients(Shards):
 
     def add(self, loss: torch.Tensor) -> None:
         """Adds the gradients of a loss, bypassing DeepSpeed's hooks."""
-        found = torch.autograd.grad(loss, self._weights, allow_unused=True)
-        for number, gradient in enumerate(found):
+        gradients = torch.autograd.grad(loss, self._weights, allow_unused=True)
+        for number, gradient in enumerate(gradients):
             accumulated = self._gradients[number]
             if gradient is not None:
                 self._gradients[number] = (

@@ -126,13 +126,13 @@ def layers_above(names: Iterable[str]) -> dict[str, int]:
     and the output layer, are below none.
     """
     listed = list(names)
-    found = {name: _LAYER.search(name) for name in listed}
+    matches = {name: _LAYER.search(name) for name in listed}
     layers = {"encoder": 0, "decoder": 0}
-    for match in found.values():
+    for match in matches.values():
         if match:
             layers[match[1]] = max(layers[match[1]], int(match[2]) + 1)
     depths = {}
-    for name, match in found.items():
+    for name, match in matches.items():
         stack = "encoder" if "encoder." in name else "decoder"
         if match:
             depths[name] = layers[stack] - 1 - int(match[2])

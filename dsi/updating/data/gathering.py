@@ -34,7 +34,7 @@ def gather(plan: Plan) -> dict[str, Examples]:
         labeled=tasks.get("labeled", 0.0),
         ratio=None,
     )
-    found = gather_examples(
+    gathered = gather_examples(
         update.corpus.dataset,
         update.documents,
         mix,
@@ -44,7 +44,7 @@ def gather(plan: Plan) -> dict[str, Examples]:
     new = update.is_new()
     retired = np.asarray(update.assignment.table.retired)
     parts: dict[str, Examples] = {}
-    for task, examples in found.items():
+    for task, examples in gathered.items():
         marks = new[examples.rows]
         parts[f"{task}/{NEW}"] = examples.take(np.flatnonzero(marks))
         if plan.old:

@@ -29,13 +29,13 @@ def old_batches(plan: Plan, count: int, size: int) -> list[Batch]:
     queries = dict(plan.queries) or ({"pseudo": 1.0} if plan.update.generator else {})
     asking = Plan(plan.update, plan.model, plan.optimizer, plan.loop, queries=queries, old=True)
     table = plan.update.assignment.table
-    found = {
+    tasks = {
         name: per_identifier(some, table)
         for name, some in gather(asking).items()
         if name.endswith("/old")
     }
-    asked = {name: some for name, some in found.items() if not name.startswith("indexing")}
-    chosen = asked or found
+    asked = {name: some for name, some in tasks.items() if not name.startswith("indexing")}
+    chosen = asked or tasks
     count = min(count, sum(map(len, chosen.values())))
     if not count:
         return []
@@ -92,12 +92,12 @@ def per_sample_gradients(
         for batch in batches:
             if len(batch) != 1:
                 raise ValueError(f"a batch of {len(batch)} examples has no gradient of one")
-            found = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 log_probability(model, batch, targets), list(weights.values()), allow_unused=True
             )
             yield {
                 name: torch.zeros_like(weight) if gradient is None else gradient
-                for (name, weight), gradient in zip(weights.items(), found, strict=True)
+                for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
             }
 
 
