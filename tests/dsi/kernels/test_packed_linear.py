@@ -305,6 +305,7 @@ def test_short_queries_in_int8_have_the_states_of_layers_one_by_one(lengths):
             states, others = (call(decoder) for decoder in found)
             assert (states - others).norm() < 0.04 * others.norm()
 
+        assert_near(lambda decoder: type(decoder).encode(ready, *batch))
         some = torch.tensor([[2, 3, 4]]).expand(len(lengths), -1)
         rows = torch.tensor([[2, 0, 1]]).expand(len(lengths), -1)
         assert_near(lambda decoder: decoder.begin(some[0], torch.tensor([0, 0, 1])))
