@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_prep.checks import given
 from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.evidence import judged_examples
+from data_prep.progress import note
 from docids.kinds import KINDS
+from dsi.indexing.network_weight import choose_factor, scale_logits
 from dsi.indexing.options import TrainingOptions
 from dsi.indexing.preparation import TEACHER_SCORES, TrainingInputs
 from dsi.training.options import BACKBONE_LR_SCALE, OptimizerOptions
@@ -20,6 +23,7 @@ from dsi.training.options import BACKBONE_LR_SCALE, OptimizerOptions
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from docids.table import DocidTable
     from dsi.data.examples import Examples
     from dsi.lexical.training_scores import ExampleScores
     from dsi.teachers.scores import TeacherScores
@@ -116,7 +120,7 @@ def _example_scores(
     from dsi.lexical.training_scores import ExampleScores
 
     table = prepared.assignment.table
-    if prepared.lexical is None or not table.one_each or not (table.lengths == 1).all():
+    if prepared.lexical is None or not _one_code_each(table):
         return None
     queries = task_queries(dataset, table, options.mix, prepared.generator)
     ordered = [*TASKS, *(task for task in examples if task not in TASKS)]
@@ -153,11 +157,34 @@ def without_training(
     dev = _dev_queries(dataset, prepared, options)
     if dev is not None:
         trie = TorchTrie.from_trie(Trie.build(prepared.assignment.table), device)
+        if _has_free_weight(prepared, options):
+            codes = np.asarray(prepared.assignment.table.codes, np.int64)
+            factor = choose_factor(model, dev, codes)
+            scale_logits(model, factor)
+            reached["network_weight"] = factor
+            if factor != 1:
+                note(
+                    f"the network counts {factor:g} times as much as by default: {len(dev)} dev "
+                    "queries rank better"
+                )
         measured = validate(model, dev, trie, options.loop.beams, options.loop.score)
         log.evaluation(0, measured)
         reached["best"] = {"step": 0, **measured}
     log.close()
     return model, reached
+
+
+def _has_free_weight(prepared: TrainingInputs, options: TrainingOptions) -> bool:
+    """Returns whether the weight of the network beside the lexical layer can be chosen."""
+    if prepared.lexical is None or not _one_code_each(prepared.assignment.table):
+        return False
+    weights = {"encoder": "encoder_weight", "spectral": "latent_weight"}
+    weight = weights.get(options.model.start)
+    return weight is not None and weight not in given(options.model)
+
+
+def _one_code_each(table: DocidTable) -> bool:
+    return bool(table.one_each and (table.lengths == 1).all())
 
 
 def _teacher_scores(
