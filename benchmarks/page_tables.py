@@ -834,7 +834,7 @@ FORGETTING = "squad-dev-240docs-forgetting-update30"
 """The start of the names of cells in which the network has memorized D0."""
 FORGETTING_STRATEGIES = (
     "retrain,generative,generative+sam,generative+ewc,generative+periods,generative+prompts,"
-    "finetune+reglora,finetune+periods,pamt,edit,kernel,instant,append,reindex,finetune"
+    "finetune+reglora,finetune+periods,pamt,edit,kernel,refit,instant,append,reindex,finetune"
 )
 CLAIMS = (
     ("generative", "reindex"),
@@ -847,6 +847,8 @@ CLAIMS = (
     ("edit", "kernel"),
     ("kernel", "retrain"),
     ("kernel", "generative"),
+    ("refit", "retrain"),
+    ("refit", "kernel"),
     ("instant", "append"),
 )
 """Pairs of strategies whose difference is tested."""
