@@ -234,7 +234,8 @@ def card_rows(dataset: Dataset, card: DatasetStatistics) -> list[tuple[str, Any]
     return [
         ("documents", info.documents),
         ("queries", info.queries),
-        *((f"judgments ({split})", count) for split, count in info.qrels.items()),
+        # Scripts search the output for this spelling of the row, the former one.
+        *((f"judgements ({split})", count) for split, count in info.qrels.items()),
         *_rows("words per document", card.words),
         *_rows("words per query", card.query_words),
         (f"{card.languages_by} of documents", _language_list(card.languages)),

@@ -380,11 +380,11 @@ def writing_bytes(target: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if open_one is not None:
         # Opened by name, a file would be overwritten from its beginning.
         number = int(open_one["number"] or {"err": 2}.get(open_one["name"], 1))
-        with os.fdopen(os.dup(number), "wb") as stream:
+        with _naming(target), os.fdopen(os.dup(number), "wb") as stream:
             yield stream
         return
     if is_stream(target):
-        with target.open("wb") as stream:
+        with _naming(target), target.open("wb") as stream:
             yield stream
         return
     refuse_no_file(target)

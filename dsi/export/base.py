@@ -74,7 +74,8 @@ def export_index(
         InputError: It is of a kind that the format has no place for, or the folder is in use.
     """
     if out.exists() and not (out / SETTINGS).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("this folder holds other files", where=out, hint="Choose another folder")
+        what = "folder holds other files" if out.is_dir() else "is not a folder"
+        raise InputError(f"this {what}", where=out, hint="Choose another folder")
     refuse_irreplaceable(out, _is_ours)
     index = Index.open(path, "cpu")
     if index.lexical is not None and not network_only:

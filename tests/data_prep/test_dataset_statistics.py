@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from data_prep.dataset import Document, InMemorySource, Qrel, Query
-from data_prep.dataset_statistics import dataset_statistics, read_card, write_card
+from data_prep.dataset_statistics import card_rows, dataset_statistics, read_card, write_card
 from data_prep.dataset_writer import write_dataset
 from data_prep.errors import InputError
 from data_prep.languages import TOO_SHORT, detector, script_of, shares
@@ -36,6 +36,12 @@ def test_the_card_by_hand(dataset):
     assert card.leaks == {"test": 1}
     assert card.quoted == {"test": 0}
     assert len(card.warnings) == 3
+
+
+def test_the_rows_that_scripts_search_for_keep_their_names(dataset):
+    rows = dict(card_rows(dataset, dataset_statistics(dataset)))
+    for split, count in dataset.info.qrels.items():
+        assert rows[f"judgements ({split})"] == count
 
 
 def test_a_clean_dataset_is_warned_of_nothing(tmp_path):

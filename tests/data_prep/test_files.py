@@ -343,6 +343,14 @@ def test_a_device_stays_a_device():
     assert Path("/dev/null").is_char_device()
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+def test_a_full_device_is_named(tmp_path):
+    (tmp_path / "link").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as told, writing(tmp_path / "link") as file:
+        file.write("said")
+    assert told.value.filename == str(tmp_path / "link")
+
+
 def test_an_open_file_named_by_its_number_is_written_on(tmp_path):
     with (tmp_path / "out").open("w") as out:
         out.write("first ")

@@ -182,6 +182,9 @@ def test_what_an_engine_cannot_take_is_refused_in_one_line(tmp_path):
     refused("not a transformers tokenizer", scratch)
     with pytest.raises(InputError, match="this folder holds other files"):
         export_index(index, tmp_path, "hf")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="this is not a folder"):
+        export_index(index, tmp_path / "file", "hf")
 
 
 def test_an_export_is_replaced_without_what_is_not_of_it(tmp_path):
