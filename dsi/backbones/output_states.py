@@ -161,6 +161,8 @@ def _squared_distances(states: torch.Tensor, keys: torch.Tensor) -> torch.Tensor
 _KINDS: dict[str, Any] = {each.kind: each for each in (FourierFeatures, ProductKeyMemory)}
 _SIZES = {FourierFeatures.kind: ("features",), ProductKeyMemory.kind: ("keys", "top")}
 """Kind of a map -> its sizes."""
+_MOST_READ = 1024
+"""Most rows of a memory that a state may read: each takes memory for every state."""
 
 
 class MappedNorm(nn.Module):
@@ -277,5 +279,6 @@ def check_map(settings: Any, file: Path) -> None:
     kind = settings.get("kind") if isinstance(settings, dict) else None
     names = _SIZES.get(kind) if isinstance(kind, str) else None
     sizes = [settings.get(name) for name in names] if names else [None]
-    if not all(type(size) is int and size > 0 for size in sizes):
+    is_valid = all(type(size) is int and size > 0 for size in sizes)
+    if not is_valid or settings.get("top", 1) > _MOST_READ:
         raise InputError(f"{STATE_MAP} is {settings!r:.80}", where=file, hint=COPY)

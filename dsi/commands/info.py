@@ -251,21 +251,18 @@ def _edits(folder: Path) -> dict[str, Any]:
     `documents` has the number of documents of each update, `change` the norm of the edit of each
     position relative to that of the layer.
     """
-    from safetensors import safe_open
+    from dsi.backbones.backbone import WEIGHTS, check_weights
+    from dsi.updating.strategy_state import read_strategy_state
 
-    from dsi.updating.strategy_state import FOLDER
-
-    state, weights = folder / FOLDER / "edit.safetensors", folder / "model" / "model.safetensors"
-    if not state.is_file():
+    state = read_strategy_state(folder, "edit")
+    if not state:
         return {}
-    with safe_open(weights, framework="np") as opened:
-        layer = next((name for name in opened.keys() if name.endswith(".edit")), "")  # noqa: SIM118
-    with safe_open(state, framework="np") as opened:
-        documents, change = opened.get_tensor("documents"), opened.get_tensor("change")
+    shapes = check_weights(folder / "model" / WEIGHTS)
+    layer = next((name for name in shapes if name.endswith(".edit")), "")
     return {
         "layer": layer.removesuffix(".edit"),
-        "documents": documents.tolist(),
-        "change": [round(float(each), 6) for each in change],
+        "documents": state["documents"].tolist(),
+        "change": [round(float(each), 6) for each in state["change"]],
     }
 
 
@@ -275,7 +272,8 @@ def _prompt_pool(folder: Path) -> dict[str, int]:
     from dsi.text_encoders.stored_text_encoder import open_text_encoder
     from dsi.text_encoders.text_encoder import SETTINGS_FILE
 
-    if read_json(folder / "text" / SETTINGS_FILE).get("kind") != PromptPool.kind:
+    settings = read_json(folder / "text" / SETTINGS_FILE)
+    if isinstance(settings, dict) and settings.get("kind") != PromptPool.kind:
         return {}
     pool = open_text_encoder(folder / "text")
     assert isinstance(pool, PromptPool)
@@ -296,23 +294,18 @@ def _prompt_pool_line(pool: Mapping[str, int]) -> str:
 
 def _periodic_updates(folder: Path) -> int:
     """Returns how many updates the strategy `periods` has counted."""
-    from safetensors import safe_open
+    from dsi.updating.strategy_state import read_strategy_state
 
-    from dsi.updating.strategy_state import FOLDER
-
-    state = folder / FOLDER / "periods.safetensors"
-    if not state.is_file():
-        return 0
-    with safe_open(state, framework="np") as opened:
-        return int(opened.get_tensor("updates")[0])
+    state = read_strategy_state(folder, "periods")
+    return int(state["updates"][0]) if state else 0
 
 
 def _state_map(folder: Path) -> dict[str, Any]:
     """Returns what states go through before the output layer; empty if nothing."""
-    from dsi.backbones.backbone import CONFIG
+    from dsi.backbones.backbone import read_config
     from dsi.backbones.output_states import STATE_MAP
 
-    state_map: dict[str, Any] = read_json(folder / "model" / CONFIG).get(STATE_MAP, {})
+    state_map: dict[str, Any] = read_config(folder / "model").get(STATE_MAP, {})
     return state_map
 
 

@@ -177,6 +177,13 @@ def _is(*kinds: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, kinds)
 
 
+def _are_dicts(value: Any, names: Collection[str]) -> bool:
+    """Tells whether a value is a dict, and so is each of these entries that it has."""
+    return isinstance(value, dict) and not any(
+        not isinstance(value.get(name, {}), dict) for name in names
+    )
+
+
 _SENSE: Mapping[str, Callable[[Any], bool]] = {
     "documents": _whole(0, 2**31),
     "added": _whole(0, 2**31),
@@ -187,8 +194,16 @@ _SENSE: Mapping[str, Callable[[Any], bool]] = {
     "origin": _is(str),
     "created": _is(str),
     "version": _is(str),
-    "dataset": _is(dict),
-    "configuration": _is(dict),
+    "dataset": lambda value: (
+        isinstance(value, dict)
+        and isinstance(value.get("name", ""), str)
+        and isinstance(value.get("content_hash", ""), str)
+    ),
+    "configuration": lambda value: (
+        _are_dicts(value, ("options", "update"))
+        and _are_dicts(value.get("update", {}), ("claim", "documents"))
+        and _are_dicts(value.get("update", {}).get("claim", {}), ("options",))
+    ),
     "metrics": _is(dict),
     "libraries": _is(dict),
     "parent": lambda value: (

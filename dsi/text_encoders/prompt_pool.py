@@ -167,12 +167,17 @@ class PromptPool(TextEncoder):
         try:
             stored = load_file(folder / _KEYS)
             idf, keys, prompts = (stored[name] for name in ("idf", "keys", "prompts"))
-            if idf.ndim != 1 or keys.shape != (len(prompts), DIMENSIONS):
-                raise ValueError("its shapes do not match")
-            if len(idf) > inner.vocabulary_size or prompts.max(initial=0) >= _MOST_TOKENS:
-                raise ValueError("it has more tokens than there can be")
             if prompts.ndim != 2 or not prompts.shape[1] or prompts.dtype != np.int64:
                 raise ValueError("its prompts are no tokens")
+            if idf.ndim != 1 or keys.shape != (len(prompts), DIMENSIONS):
+                raise ValueError("its shapes do not match")
+            most = min(_MOST_TOKENS, inner.vocabulary_size + prompts.size)
+            if len(idf) > inner.vocabulary_size or prompts.max(initial=0) >= most:
+                raise ValueError("it has more tokens than there can be")
+            if ((prompts < 0) != (prompts[:, :1] < 0)).any() or prompts.min(initial=0) < -1:
+                raise ValueError("a token of a prompt is negative")
+            if any(each.dtype != np.float32 or not np.isfinite(each).all() for each in (idf, keys)):
+                raise ValueError("its keys are not finite numbers in fp32")
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise InputError(f"cannot read the prompts ({error})", where=folder / _KEYS) from None
         return cls(inner, idf, keys, prompts)

@@ -126,7 +126,7 @@ class PamtOptions(Options, group="pamt"):
 
     keys: Advanced[Count] = 32
     """Keys of each half of a state in a new memory, which has keys * keys rows"""
-    top: Advanced[Count] = 8
+    top: Advanced[Annotated[int, Range(ge=1, le=1024)]] = 8
     """Rows that a state reads in a new memory"""
     rows: Advanced[Count] = 64
     """Maximum rows of the memory that an update moves"""

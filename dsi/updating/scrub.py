@@ -211,7 +211,7 @@ def _without_edit(
         for position in range(min(positions, reading.codes.shape[1])):
             there = reading.codes[:, position] > 0
             keys[position].append(reading.keys[there, position])
-    seconds = read_strategy_state(version, STATE).get("seconds")
+    seconds = read_strategy_state(version, STATE, {"width": read}).get("seconds")
     edits = layer.edit.clone()
     for position, of_position in enumerate(keys):
         some = torch.cat(of_position) if of_position else torch.zeros((0, read))

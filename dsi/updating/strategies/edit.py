@@ -182,12 +182,14 @@ def moments_of_old(model: Any, update: Update) -> Moments:
     """Returns the mean k k^T of old queries: the stored one, or a new one if that is stale."""
     import torch
 
-    from dsi.backbones.position_edits import add_edits
+    from dsi.backbones.position_edits import add_edits, edited_layer
     from dsi.updating.strategy_state import read_strategy_state
     from dsi.updating.structures.closed_form import Moments, fingerprint, readings
 
-    state = read_strategy_state(update.parent, STATE)
-    if state and torch.equal(state["fingerprint"], fingerprint(model)):
+    layer = edited_layer(model)
+    sizes = {} if layer is None else {"width": layer.edit.shape[2]}
+    state = read_strategy_state(update.parent, STATE, sizes)
+    if state and layer is not None and torch.equal(state["fingerprint"], fingerprint(model)):
         return Moments(state["seconds"].double(), state["counts"].clone())
     options = update.options.edit
     positions, _, read = add_edits(model, 1).edit.shape

@@ -110,10 +110,14 @@ def reads_of_old(model: Any, update: Update) -> torch.Tensor | None:
     """Returns the stored reads of each row, float64 [rows]; None if the network has moved since."""
     import torch
 
+    from dsi.backbones.output_states import ProductKeyMemory, map_of
     from dsi.updating.strategy_state import read_strategy_state
     from dsi.updating.structures.closed_form import fingerprint
 
-    state = read_strategy_state(update.parent, STATE)
+    memory = map_of(model)
+    if not isinstance(memory, ProductKeyMemory):
+        return None
+    state = read_strategy_state(update.parent, STATE, {"row": len(memory.values)})
     if state and torch.equal(state["fingerprint"], fingerprint(model)):
         return state["reads"]
     return None

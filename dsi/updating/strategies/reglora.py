@@ -21,7 +21,7 @@ import torch
 from dsi.objectives.base import Objective
 from dsi.updating.plan import Plan
 from dsi.updating.strategies.base import STRATEGIES, Strategy
-from dsi.updating.strategy_state import read_strategy_state
+from dsi.updating.strategy_state import check_strategy_state, read_strategy_state
 from dsi.updating.structures.low_rank import add_low_rank, factors, merge_at_end
 
 
@@ -105,7 +105,16 @@ class RegLora(Strategy):
 
     def _marks(self, plan: Plan) -> dict[str, torch.Tensor]:
         """Marks of earlier updates for the layers that get an adapter again."""
-        kept = read_strategy_state(plan.update.parent, self.name)
+        version = plan.update.parent
+        kept = read_strategy_state(version, self.name)
+        if not kept:
+            return {}
+        layout = {
+            name: f"bool {len(b)} {a.shape[1]}"
+            for name, b, a, _ in factors(plan.model)
+            if name in kept
+        }
+        check_strategy_state(version, self.name, kept, layout)
         return {
             name: kept[name].float() > 0 for name, _, _, _ in factors(plan.model) if name in kept
         }

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from small_versions import write_version
 from tiny_checkpoints import write_language_model
 from transformers import AutoTokenizer
@@ -24,9 +26,13 @@ from transformers import AutoTokenizer
 from data_prep.dataset import Document, InMemorySource
 from dsi import cli
 from dsi.backbones.backbone import from_pretrained
+from dsi.backbones.output_states import ProductKeyMemory, add_map
+from dsi.backbones.position_edits import add_edits
 from dsi.index_folder import versions
 from dsi.index_folder.stored_corpus import write_stored_corpus
+from dsi.text_encoders.prompt_pool import PromptPool
 from dsi.text_encoders.prompt_template import TemplateEncoder
+from dsi.updating.strategy_state import write_strategy_state
 from tests.campaigns.mutated_index import campaign
 from tests.dsi import test_index
 from tests.dsi.test_index import QUERIES, TITLES, table, text
@@ -295,6 +301,193 @@ LANGUAGE_ATTACKS: dict[str, Attack] = {
         v / "model" / "config.json", id2label={str(n): "x" for n in range(100_000)}
     ),
 }
+
+
+@pytest.fixture(scope="module")
+def of_strategies(tmp_path_factory) -> Path:
+    """An index that update strategies have written to, without checksums."""
+    path = tmp_path_factory.mktemp("strategies") / "index"
+    network = test_index.model()
+    layer = add_edits(network, 2)
+    memory = ProductKeyMemory(16, keys=3, top=2)
+    for buffer in (memory.first, memory.second, memory.values, layer.edit):
+        buffer.normal_(0.0, 0.1)
+    add_map(network, memory)
+    pool = PromptPool.around(text(), QUERIES, tokens=2)
+    pool = PromptPool(
+        pool.inner, pool.idf, np.eye(2, pool.keys.shape[1], dtype=np.float32), np.full((2, 2), -1)
+    )
+    with write_version(path) as fresh:
+        test_index.write_parts(fresh, model=network, text=pool, table=table(), titles=TITLES)
+        write_strategy_state(fresh, STATES, None)
+        versions.Manifest(documents=5, added=5).save(fresh)
+    change_json(path / "versions" / "0001" / "manifest.json", files=None)
+    for verb in ("info", "search"):
+        rest = ["zebra"] if verb == "search" else []
+        assert cli.main([verb, str(path), *rest, "--quiet"]) == 0
+    return path
+
+
+STATES = {
+    "edit": {
+        "seconds": torch.eye(16).repeat(2, 1, 1),
+        "counts": torch.ones(2, dtype=torch.int64),
+        "fingerprint": torch.zeros(16, dtype=torch.uint8),
+        "documents": torch.ones(1, dtype=torch.int64),
+        "change": torch.ones(2),
+    },
+    "periods": {"updates": torch.ones(1, dtype=torch.int64)},
+}
+
+
+def change_tensors(file: Path, **changes: object) -> None:
+    """Replaces tensors of a safetensors file; None removes one."""
+    tensors = {**load_file(file), **changes}
+    save_file({name: each for name, each in tensors.items() if each is not None}, file)
+
+
+EDIT, PERIODS = "strategy_state/edit.safetensors", "strategy_state/periods.safetensors"
+POOL, WEIGHTS = "text/prompts.safetensors", "model/model.safetensors"
+MEMORY, KEYS = {"kind": "memory", "keys": 3, "top": 2}, "dsi_state_map"
+STRATEGY_ATTACKS: dict[str, tuple[str, Attack]] = {
+    "no documents": ("info", lambda i, v, o: change_tensors(v / EDIT, documents=None)),
+    "changes of text": (
+        "info",
+        lambda i, v, o: change_tensors(v / EDIT, change=torch.ones(2, dtype=torch.uint8)),
+    ),
+    "changes of no number": (
+        "info",
+        lambda i, v, o: change_tensors(v / EDIT, change=torch.tensor([1.0, float("nan")])),
+    ),
+    "moments of another width": (
+        "info",
+        lambda i, v, o: change_tensors(v / EDIT, seconds=torch.ones(2, 16, 15)),
+    ),
+    "moments of other positions": (
+        "info",
+        lambda i, v, o: change_tensors(v / EDIT, counts=torch.ones(3, dtype=torch.int64)),
+    ),
+    "infinite moments": (
+        "info",
+        lambda i, v, o: change_tensors(v / EDIT, seconds=torch.full((2, 16, 16), torch.inf)),
+    ),
+    "a state that is a pickle": ("info", lambda i, v, o: torch.save({"a": 1}, v / EDIT)),
+    "an empty state": ("info", lambda i, v, o: (v / EDIT).write_bytes(b"")),
+    "a state of a header without end": (
+        "info",
+        lambda i, v, o: (v / EDIT).write_bytes(struct.pack("<Q", 1 << 40)),
+    ),
+    "a state that is a link": ("info", lambda i, v, o: link(v / EDIT, o / "file")),
+    "a state that is a pipe": ("info", lambda i, v, o: pipe(v / EDIT)),
+    "a state that is a folder": ("info", lambda i, v, o: as_folder(v / EDIT)),
+    "updates of no number": (
+        "info",
+        lambda i, v, o: change_tensors(v / PERIODS, updates=torch.zeros(0, dtype=torch.int64)),
+    ),
+    "edits without end": (
+        "search",
+        lambda i, v, o: change_json(v / "model" / "config.json", dsi_edits=10**9),
+    ),
+    "an edit of another width": (
+        "search",
+        lambda i, v, o: change_tensors(
+            v / WEIGHTS,
+            **{
+                name: torch.ones(2, 16, 15)
+                for name in load_file(v / WEIGHTS)
+                if name.endswith(".edit")
+            },
+        ),
+    ),
+    "a memory of a million keys": ("search", lambda i, v, o: change_map(v, keys=10**6)),
+    "a state that reads a million rows": ("search", lambda i, v, o: change_map(v, top=10**6)),
+    "a memory of no kind": ("info", lambda i, v, o: change_map(v, kind="evil")),
+    "features in place of a memory": (
+        "search",
+        lambda i, v, o: change_map(v, kind="fourier", features=10**9),
+    ),
+    "a memory of NaN": (
+        "search",
+        lambda i, v, o: change_tensors(
+            v / WEIGHTS,
+            **{
+                name: torch.full((9, 16), torch.nan)
+                for name in load_file(v / WEIGHTS)
+                if name.endswith("state_map.values")
+            },
+        ),
+    ),
+    "a memory without spread": (
+        "search",
+        lambda i, v, o: change_tensors(
+            v / WEIGHTS,
+            **{
+                name: torch.zeros(1)
+                for name in load_file(v / WEIGHTS)
+                if name.endswith("state_map.spread")
+            },
+        ),
+    ),
+    "prompts of negative tokens": (
+        "search",
+        lambda i, v, o: change_tensors(v / POOL, prompts=torch.tensor([[0, -5], [-1, -1]])),
+    ),
+    "prompts of tokens without rows": (
+        "search",
+        lambda i, v, o: change_tensors(v / POOL, prompts=torch.tensor([[0, 10**7], [-1, -1]])),
+    ),
+    "a number for prompts": (
+        "search",
+        lambda i, v, o: change_tensors(v / POOL, prompts=torch.tensor(3)),
+    ),
+    "keys of no number": (
+        "search",
+        lambda i, v, o: change_tensors(
+            v / POOL, keys=torch.full_like(load_file(v / POOL)["keys"], torch.nan)
+        ),
+    ),
+    "words of another type": (
+        "search",
+        lambda i, v, o: change_tensors(v / POOL, idf=load_file(v / POOL)["idf"].double()),
+    ),
+    "settings of no object": ("info", lambda i, v, o: (v / "text" / "text.json").write_text("[]")),
+    "options of no object": (
+        "info",
+        lambda i, v, o: change_json(v / "manifest.json", configuration={"options": 3}),
+    ),
+    "options of an update of no object": (
+        "info",
+        lambda i, v, o: change_json(
+            v / "manifest.json", configuration={"update": {"claim": {"options": [1]}}}
+        ),
+    ),
+    "a dataset whose name is a number": (
+        "info",
+        lambda i, v, o: change_json(v / "manifest.json", dataset={"content_hash": 3}),
+    ),
+    "a pool in a pool": (
+        "search",
+        lambda i, v, o: change_json(v / "text" / "inner" / "text.json", kind="prompt-pool"),
+    ),
+}
+
+
+def change_map(version: Path, **changes: object) -> None:
+    change_json(version / "model" / "config.json", **{KEYS: {**MEMORY, **changes}})
+
+
+def as_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", STRATEGY_ATTACKS)
+def test_hostile_state_of_strategies_is_refused(name, of_strategies, tmp_path, capsys):
+    verb, attack = STRATEGY_ATTACKS[name]
+    index = attacked(of_strategies, attack, tmp_path)
+    code, said = run([verb, str(index), *(["zebra"] if verb == "search" else [])], capsys)
+    assert (code, said.count("\n")) == (2, 1), said
+    assert "0001" in said  # the file, or the version
 
 
 def write_table(folder: Path, rows: list[dict[str, object]]) -> None:
