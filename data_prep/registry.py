@@ -7,14 +7,18 @@ import difflib
 import functools
 import importlib
 import pkgutil
+import traceback
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from data_prep.errors import InputError
 from data_prep.progress import note
 
 T = TypeVar("T")
+_OWN_PACKAGES = frozenset({"data_prep", "docids", "dsi"})
+_REGISTRIES: weakref.WeakSet[Registry[Any]] = weakref.WeakSet()
 
 
 class Registry(Generic[T]):
@@ -38,6 +42,7 @@ class Registry(Generic[T]):
         self.group = group
         self._fault = fault
         self._entries: dict[str, T] = {}
+        _REGISTRIES.add(self)
 
     def register(self, name: str) -> Callable[[T], T]:
         """Returns a decorator that registers its argument under `name`."""
@@ -117,6 +122,62 @@ class Registry(Generic[T]):
         if fault is not None:
             raise InputError(f"cannot use {what}: {fault}", hint=hint)
         return cast(T, self._entries.get(name, loaded))  # it may have registered itself
+
+    def from_elsewhere(self) -> dict[str, T]:
+        """Returns the entries loaded so far that no package of the toolkit defines, by name."""
+        return {
+            name: entry
+            for name, entry in self._entries.items()
+            if _package(_module(entry)) not in _OWN_PACKAGES
+        }
+
+
+def foreign_entry(error: BaseException) -> str | None:
+    """Describes the registered entry of another package whose code an error passed through.
+
+    An entry's code is all code of the top-level package that defines its class or function.
+
+    Args:
+        error: An error that was caught; its traceback is read.
+
+    Returns:
+        The entry with its class or function and its module; None if only code of the toolkit and
+        of libraries raised the error.
+    """
+    described: dict[str, str] = {}
+    for registry in sorted(_REGISTRIES, key=lambda each: each.noun):
+        for name, entry in registry.from_elsewhere().items():
+            place = f"{_definition(entry).__name__} of module {_module(entry)}"
+            described[_key(_definition(entry))] = f"the {registry.noun} {name!r} ({place})"
+    passed: list[str] = []
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        first = frame.f_locals.get(next(iter(frame.f_code.co_varnames), ""))
+        owner = _key(first if isinstance(first, type) else type(first))
+        within = _package(frame.f_globals.get("__name__", ""))
+        of_package = [key for key in described if _package(key) == within]
+        if owner in of_package:  # a method of the entry
+            return described[owner]
+        passed += of_package
+    return described[passed[0]] if passed else None
+
+
+def _definition(entry: Any) -> Any:
+    """Returns the class of an instance, and a class or function itself."""
+    while isinstance(entry, functools.partial):
+        entry = entry.func
+    return entry if hasattr(entry, "__name__") else type(entry)
+
+
+def _module(entry: object) -> str:
+    return str(_definition(entry).__module__)
+
+
+def _key(definition: Any) -> str:
+    return f"{definition.__module__}.{definition.__qualname__}"
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def import_entries(package: str, path: Iterable[str]) -> None:

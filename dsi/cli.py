@@ -1,7 +1,8 @@
 """The program `dsi`: finds the command, calls its function, prints what it returns.
 
-Exit codes: 0 success; 2 invalid input or arguments, or no space for the output (one line on
-standard error); 130 interrupted; 141 the reader of standard output went away; 1 anything else.
+Exit codes: 0 success; 2 invalid input or arguments, no space for the output, or an error in the
+code of a plug-in (one line on standard error); 130 interrupted; 141 the reader of standard output
+went away; 1 anything else.
 """
 
 from __future__ import annotations
@@ -249,7 +250,11 @@ def _exit_status(error: Exception, words: list[str]) -> tuple[int, str]:
     if number in _WRONG_PLACE and name is not None:
         return 2, f"{name}: {os.strerror(number).lower()}. Choose another location"
     hint = "" if _has_switch("debug", words) else ". Run it again with --debug to see the traceback"
-    return 1, f"{type(error).__name__}: {message or 'no message'}{hint}"
+    what = f"{type(error).__name__}: {message or 'no message'}"
+    from data_prep.registry import foreign_entry  # here because `dsi --help` does not need it
+
+    entry = foreign_entry(error)
+    return (1, f"{what}{hint}") if entry is None else (2, f"{entry} raised {what}{hint}")
 
 
 def _final_path(name: Any) -> Any:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from data_prep.errors import InputError
-from data_prep.registry import Registry
+from data_prep.registry import Registry, foreign_entry
 
 GROUP = "dsi.things_of_a_test"
 
@@ -99,3 +99,36 @@ def test_what_is_wrong_with_an_entry_is_told_and_the_others_stay_usable(installe
 
 def test_a_registry_without_a_group_looks_nowhere(installed):
     assert list(Registry("thing")) == []
+
+
+def caught(call) -> Exception:
+    with pytest.raises(ZeroDivisionError) as raised:
+        call()
+    return raised.value
+
+
+def test_an_error_is_of_the_entry_of_another_package_whose_code_it_passed_through():
+    things = Registry("thing")
+    package: dict[str, object] = {"__name__": "package_of_a_test.things"}
+    exec(
+        "class Thing:\n"
+        "    def fails(self, call=lambda: 1 / 0):\n        return call()\n"
+        "    def yields(self):\n        yield 1 / 0\n"
+        "class Other(Thing):\n    pass\n"
+        "def function():\n    return 1 / 0\n",
+        package,
+    )
+    thing, other = things.register("thing")(package["Thing"]()), package["Other"]
+    things.register("other")(other)
+    ours = type("Ours", (), {"__module__": "docids.kinds.of_a_test"})
+    things.register("ours")(ours)
+    told = "the thing 'thing' (Thing of module package_of_a_test.things)"
+    assert foreign_entry(caught(thing.fails)) == told
+    assert foreign_entry(caught(lambda: list(thing.yields()))) == told
+    assert foreign_entry(caught(lambda: thing.fails(lambda: 1 // 0))) == told
+    assert foreign_entry(caught(other().fails)) == told.replace("thing'", "other'").replace(
+        "Thing", "Other"
+    )
+    assert "package_of_a_test" in foreign_entry(caught(package["function"]))
+    assert foreign_entry(caught(lambda: 1 / 0)) is None
+    assert list(things.from_elsewhere()) == ["thing", "other"]

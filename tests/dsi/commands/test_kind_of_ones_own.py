@@ -27,6 +27,8 @@ class InitialOptions:
 
     letters: int = 1
     """Letters that begin an identifier"""
+    fails: bool = False
+    """Raise an error"""
 
 
 class Initials(Kind):
@@ -35,6 +37,8 @@ class Initials(Kind):
     Options = InitialOptions
 
     def build(self, documents, options, seed):
+        if options.fails:
+            {}["no such key"]
         codes = [self._spelled(text, options.letters) for text in documents.texts]
         return Built(
             DocidTable.from_sequences(
@@ -112,7 +116,7 @@ def test_a_kind_from_a_users_module_makes_an_index(run):
     assert trained["documents"] == 3
     assert found["results"][0]["hits"][0]["doc_id"] == "a"
     assert updated["documents"] == 4
-    assert known["docids"]["options"] == {"letters": 3}
+    assert known["docids"]["options"] == {"letters": 3, "fails": False}
 
 
 def test_its_options_are_in_the_help_and_refused_with_other_kinds(run):
@@ -122,3 +126,12 @@ def test_its_options_are_in_the_help_and_refused_with_other_kinds(run):
     code, _, told = run("docids dataset --kind rq --initials.letters 2 --out other")
     assert code == 2
     assert "--initials.* has no effect with --kind rq" in told
+
+
+def test_an_error_in_its_own_code_is_one_line_that_names_it(run):
+    code, _, told = run("docids dataset --kind initials --initials.fails --out failed --quiet")
+    assert code == 2
+    assert told == (
+        "dsi: the docid kind 'initials' (Initials of module initials) raised "
+        "KeyError: 'no such key'. Run it again with --debug to see the traceback.\n"
+    )
