@@ -186,6 +186,7 @@ def _csv_rows(path: Path, numbered: Iterable[tuple[int, str]]) -> Iterator[tuple
 def _table_records(
     path: Path, rows: Iterator[tuple[int, list[str]]], header: Sequence[str] | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
+    named = header is not None
     if header is None:
         header = next((row for _, row in rows), None)
         if header is None:
@@ -193,8 +194,11 @@ def _table_records(
     refuse_repeated(header, path)
     for number, row in rows:
         if len(row) != len(header):
+            needed = len(header)
+            expected = f"needs {needed} ({', '.join(header)})" if named else f"header has {needed}"
             raise InputError(
-                f"{len(row)} fields, but the header has {len(header)}",
+                f"{len(row)} {'field' if len(row) == 1 else 'fields'}, but "
+                f"{'each line' if named else 'the'} {expected}: {row!r:.80}",
                 where=f"{path}:{number}",
                 hint="Write one field per column in every record",
             )

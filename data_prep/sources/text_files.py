@@ -32,7 +32,7 @@ _LINK = "symbolic link, which is not followed"
 _HIDDEN = "hidden file or folder"
 _BINARY = "file with the suffix of a text file but binary content"
 _EMPTY_SECTION = "heading without text"
-_CASE = "file whose name differs from another only in case, which some systems do not support"
+_CASE = "file name that differs from another only in case"
 
 
 @SOURCES.register("text")

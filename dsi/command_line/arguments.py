@@ -289,7 +289,12 @@ class Arguments:
         return self._short.get(name, current_name(command + name).removeprefix(command))
 
     def _list_text(self, name: str, text: str) -> str:
-        """Converts `--names a,b` to the list syntax of jsonargparse, `[a, b]`."""
+        """Converts `--names a,b` to the list syntax of jsonargparse, `[a, b]`.
+
+        Where a type allows both one value and a list, a text without a comma is the one value.
+        """
+        if "," not in text and _is_list(self.hints[name]) and _allows_one(self.hints[name]):
+            return text
         if _is_list(self.hints[name]) and not text.lstrip().startswith("["):
             return json.dumps([part.strip() for part in text.split(",") if part.strip()])
         return text
@@ -498,6 +503,11 @@ def _is_list(hint: Any) -> bool:
         typing.get_origin(kind) in (list, tuple, Sequence) or kind in (list, tuple)
         for kind in _kinds(hint)
     )
+
+
+def _allows_one(hint: Any) -> bool:
+    """Tells whether a type allows a single value that is not null, perhaps beside a list."""
+    return any(kind is not type(None) and not _is_list(kind) for kind in _kinds(hint))
 
 
 def _loader() -> type[yaml.SafeLoader]:

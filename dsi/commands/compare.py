@@ -58,7 +58,7 @@ def compare(
     Args:
         dataset: Dataset folder.
         out: Folder for the indexes, runs, results.jsonl and report.html.
-        seeds: Random seeds, separated by commas; default: 0.
+        seeds: Random seeds, separated by commas; default: the seed 0.
         split: Split to evaluate on: train, dev or test.
         baselines: Baselines, separated by commas, as for dsi evaluate; none.
         table: Files for the table: .md, .tex, .csv or .json, separated by commas.

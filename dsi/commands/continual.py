@@ -78,12 +78,12 @@ def continual(
         data={
             "split": str(split),
             "out": str(out),
-            "seeds": comparison.seeds,
+            "seeds": len(comparison.each_seed),
             "strategies": {
                 strategy: entry["last"] for strategy, entry in summary["strategies"].items()
             },
         },
-        title=f"{title}: per cent, {comparison.seeds} seeds",
+        title=f"{title}: per cent, {len(comparison.each_seed)} seeds",
         columns=("strategy", *SHARES, *COSTS),
         rows=rows,
         closing=tuple(f"wrote {file}" for file in files),

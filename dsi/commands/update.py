@@ -63,6 +63,8 @@ def update(
     probe = metrics.pop("probe", None)
     for name in ("best", "start", "lexical"):
         metrics.pop(name, None)
+    if metrics.get("steps") == 0:
+        metrics.pop("batch", None)
     rows: list[tuple[str, object]] = [*counts.items(), ("documents", manifest.documents)]
     rows += list(metrics.items())
     if probe:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from data_prep.checks import Options
-from data_prep.marks import Advanced, Count, NotNegative, Positive, PositiveShare, Whole
+from data_prep.checks import Options, check_value
+from data_prep.errors import InputError
+from data_prep.marks import Advanced, Count, NotNegative, Positive, PositiveShare, Seed, Whole
 from dsi.data.options import MixOptions
 from dsi.indexing.options import GeneratorName, KindName, TrainingOptions
 from dsi.lexical.options import LexicalOptions
@@ -22,14 +23,30 @@ reference."""
 class ComparisonOptions(Options):
     """Number of runs of each strategy, and how often they are evaluated."""
 
-    seeds: Count = 3
-    """Number of seeds, starting at 0"""
+    seeds: Count | list[int] = 3
+    """Number of seeds, starting at 0; or the seeds themselves, separated by commas"""
     interval: Advanced[Whole] = 2
     """Steps between evaluations during an update; 0 for none"""
     curve_queries: Advanced[Count] = 200
     """Maximum queries and documents per corpus in these evaluations"""
     beams: Count | None = None
     """Beam width; default: that of the index"""
+
+    def conflicts(self) -> None:
+        """Refuses a list of seeds that is empty, or has a seed twice or a negative one."""
+        if isinstance(self.seeds, int):
+            return
+        for seed in self.seeds:
+            check_value("--seeds", seed, Seed)
+        if not self.seeds:
+            raise InputError("--seeds is empty", hint="Give a seed, or omit it")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise InputError("the seeds must differ", where="--seeds")
+
+    @property
+    def each_seed(self) -> list[int]:
+        """The seeds, in the order of the runs."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ class ContinualOptions(ComparisonOptions):
     update: UpdateOptions = field(default_factory=UpdateOptions)
 
     def conflicts(self) -> None:
-        """Refuses strategies that do not exist, or are named twice."""
+        """Refuses strategies that do not exist, or are named twice; and such seeds."""
+        super().conflicts()
         if not self.strategies:
             raise InputError("--strategies is empty")
         for name in self.strategies:
@@ -93,11 +94,11 @@ def run_continual(split: Path, out: Path, options: ContinualOptions) -> dict[str
     with only_writer(out):
         claim(out, split, options)
         with _freed_if_refused(out):
-            for seed in range(options.seeds):
+            for seed in options.each_seed:
                 base, first = train_base(corpora, out, options, seed)
                 for strategy in options.strategies:
                     run_strategy(corpora, out, options, strategy, seed, base, first)
-        return summarize(out, options.strategies, options.seeds)
+        return summarize(out, options.strategies, options.each_seed)
 
 
 @contextlib.contextmanager

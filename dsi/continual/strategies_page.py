@@ -61,7 +61,7 @@ def write_page(
         The written files: the page, `increments.svg`, and `curves.svg` if there are curves.
     """
     strategies = list(summary["strategies"])
-    curves = curves_figures(out, strategies)
+    curves = curves_figures(out, strategies, summary.get("first_seed", 0))
     rows = increments_figures(summary)
     legend = key(list(enumerate(strategies)))
     texts = queries_between(out, summary, corpora)
@@ -247,7 +247,7 @@ def queries_between(out: Path, summary: Mapping[str, Any], corpora: Sequence[Dat
         return []
     ranks: dict[str, list[list[int]]] = {}
     for name in ranked:
-        last = results_of(out, name, 0)[-1]
+        last = results_of(out, name, summary.get("first_seed", 0))[-1]
         if "ranks" not in last:
             return []
         ranks[name] = last["ranks"]

@@ -96,17 +96,17 @@ def stability_of(curves: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
     return measures
 
 
-def summarize(out: Path, strategies: Sequence[str], seeds: int) -> dict[str, Any]:
+def summarize(out: Path, strategies: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
     """Summarizes all strategies with complete runs, and writes `summary.json`.
 
     Returns:
         strategy -> mean and standard deviation over seeds of every figure, and the figures
         themselves.
     """
-    summary: dict[str, Any] = {"seeds": seeds, "strategies": {}}
+    summary: dict[str, Any] = {"seeds": len(seeds), "first_seed": seeds[0], "strategies": {}}
     for strategy in strategies:
         runs = []
-        for seed in range(seeds):
+        for seed in seeds:
             results = results_of(out, strategy, seed)
             if len(results) > 1:
                 run = measures_of(results)

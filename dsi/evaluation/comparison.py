@@ -19,6 +19,8 @@ from dsi.evaluation.significance import compare
 LEVEL = 0.05
 """A difference with a corrected p-value below this is called significant."""
 _UNSET = "-"
+_TIE = 1e-9
+"""Percentage points below which a difference comes from rounding."""
 
 
 @dataclass(frozen=True)
@@ -230,11 +232,12 @@ def conclusion(data: Mapping[str, Any], measure: str = "Success@1") -> str:
         return f"{opening}."
     second = others[0]["label"]
     points = 100 * (value - others[0]["measures"]["all"][measure]["mean"])
+    if abs(points) < _TIE:
+        return f"{opening}, and so is {second}: they tie."
     [pair] = [pair for pair in data["pairs"] if {pair["first"], pair["second"]} == {best, second}]
     p_value = pair["measures"][measure]["p_holm"]
+    margin = f"{points:.1f}" if points >= 0.1 else "less than 0.1"
     significance = f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
     if p_value < LEVEL:
-        return f"{opening}, {points:.1f} points more than {second} ({significance})."
-    return (
-        f"{opening}; {second} is {points:.1f} points behind, which may be chance ({significance})."
-    )
+        return f"{opening}, {margin} points more than {second} ({significance})."
+    return f"{opening}; {second} is {margin} points behind, which may be chance ({significance})."

@@ -43,13 +43,21 @@ class EvaluationReport:
     def show(self, console: Console) -> None:
         """Prints one table: one line per system and group, one column per measure.
 
-        A star marks values that differ from those of the first system with p < 0.05.
+        A group that has all queries has no lines of its own; a remark names it. A star marks values that differ from those of the first system with p < 0.05.
         """
         first_groups: Mapping[str, Any] = next(iter(self.data["systems"].values()))
         names = list(first_groups["all"])
         rows = []
         starred = False
+        everything = self.data["queries"]["all"]
+        same = [
+            group
+            for group, queries in self.data["queries"].items()
+            if group != "all" and queries == everything
+        ]
         for group, queries in self.data["queries"].items():
+            if group in same:
+                continue
             for system, groups in self.data["systems"].items():
                 compared = self.data["comparison"].get(system, {}).get(group, {})
                 cells = []
@@ -65,7 +73,7 @@ class EvaluationReport:
                     starred |= star
                     cells.append(f"{groups[group][name]:.3f}{'*' if star else ' '}")
                 rows.append([f"{group} ({queries:,})", system, *cells])
-        closing = list(self.remarks)
+        closing = [*(f"all queries are {group}" for group in same), *self.remarks]
         if starred:
             first = next(iter(self.data["systems"]))
             closing.insert(0, f"* differs from {first}, paired randomization test, p < 0.05")

@@ -205,6 +205,15 @@ class TestTable:
         with pytest.raises(InputError, match=r"a\.csv:3: 3 fields, but the header has 2"):
             list(detect(str(file)).documents())
 
+    def test_a_query_without_a_tab_is_shown_with_what_it_needs(self, tmp_path):
+        file = write(tmp_path / "queries.tsv", "q1\twho swims?", "", "who whistles?")
+        message = (
+            r"queries\.tsv:3: 1 field, but each line needs 2 \(query_id, text\): "
+            r"\['who whistles\?'\]"
+        )
+        with pytest.raises(InputError, match=message):
+            list(read_queries(file, SourceOptions()))
+
     def test_other_encodings_byte_order_marks_and_gzip(self, tmp_path):
         (tmp_path / "a.csv").write_bytes("id,text\n1,café\n".encode("latin-1"))
         (tmp_path / "b.csv").write_bytes("id,text\n1,café\n".encode("utf-8-sig"))

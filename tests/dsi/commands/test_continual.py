@@ -104,6 +104,32 @@ def test_without_words_everything_is_as_train_and_update_have_it(split, asked, t
     assert asked == [ContinualOptions(strategies=strategies)]
 
 
+@pytest.mark.parametrize(
+    ("words", "seeds"),
+    [
+        (["--seeds", "3"], [0, 1, 2]),
+        (["--seeds", "1,2"], [1, 2]),
+        (["--seeds", "[7]"], [7]),
+        ("seeds: 2", [0, 1]),
+        ("seeds: [4, 2]", [4, 2]),
+    ],
+)
+def test_seeds_are_a_number_of_seeds_or_a_list_of_them(split, asked, tmp_path, words, seeds):
+    if isinstance(words, str):
+        (tmp_path / "seeds.yaml").write_text(words)
+        words = ["--config", str(tmp_path / "seeds.yaml")]
+    assert main(["continual", str(split), "--out", str(tmp_path / "out"), "--quiet", *words]) == 2
+    assert [options.each_seed for options in asked] == [seeds]
+
+
+@pytest.mark.parametrize("seeds", ["0", "-1", "1,1", "1,-2", "1,x", "[]", "one", "1.5"])
+def test_wrong_seeds_are_refused_in_one_line(split, asked, tmp_path, capsys, seeds):
+    words = ["continual", str(split), "--out", str(tmp_path / "out"), f"--seeds={seeds}"]
+    assert main(words) == 2
+    assert not asked
+    assert "seeds" in capsys.readouterr().err
+
+
 def test_options_of_updates_may_come_with_the_default_strategies(split, asked, tmp_path):
     words = ["--out", str(tmp_path / "out"), "--update_steps", "8", "--ratio", "2", "--quiet"]
     assert main(["continual", str(split), *words]) == 2

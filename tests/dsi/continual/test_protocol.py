@@ -274,12 +274,14 @@ def test_the_commands(corpora, tmp_path, capsys):
     sizes = [part["documents"] for part in json.loads(capsys.readouterr().out)["corpora"]]
     assert sizes == [20, 20]
     words = ["continual", str(split), "--strategies", "instant,finetune@steps=2", "--out", str(out)]
-    words += ["--seeds", "1", "--loop.steps", "2", "--loop.batch", "8", "--per_doc", "2"]
+    words += ["--seeds", "[2]", "--loop.steps", "2", "--loop.batch", "8", "--per_doc", "2"]
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert "finetune@steps=2" in shown
     assert "report.html" in shown
     assert (out / "summary.json").is_file()
+    assert [path.name for path in (out / "base").glob("seed*[0-9]")] == ["seed2"]
+    assert "During the updates" in (out / "report.html").read_text()
 
 
 PROGRAM = """

@@ -97,6 +97,13 @@ def test_the_conclusion_names_the_best_and_whether_it_may_be_chance(dataset, dat
     )
 
 
+def test_systems_with_equal_means_tie(dataset):
+    equal = [system(dataset, 4, 1, docids="one"), system(dataset, 4, 1, docids="two")]
+    assert conclusion(compare_systems(dataset, "test", equal)) == (
+        "docids one is right at rank 1 for 33.3 % of 12 queries, and so is docids two: they tie."
+    )
+
+
 def test_the_tables_say_the_same(data):
     rows = [row for row in markdown(data).splitlines() if row.startswith("| a |")]
     assert rows[0].startswith("| a | docids atomic | **0.917 ± 0.118**<sup>bc</sup> |")

@@ -58,6 +58,12 @@ def test_a_group_without_queries_is_left_out(small):
     assert data["seconds"] == {}
 
 
+def test_a_group_of_all_queries_is_named_once(small):
+    lines = shown(evaluate_systems(small, "dev", {"one": {}})).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["all", "all"]
+    assert lines[-1] == "all queries are seen"
+
+
 def test_one_table_for_people(report):
     lines = shown(report).splitlines()
     assert lines[0] == "small, test"
