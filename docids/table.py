@@ -450,7 +450,9 @@ class DocidTable:
             for doc_id, row in zip(doc_ids, rows.tolist(), strict=True)
             if row < 0 or self.retired[row]
         ]
-        if len(wrong) > 1:  # for a single id, `row_of` reports the problem
+        if len(wrong) == 1:
+            self.row_of(wrong[0])
+        if wrong:
             examples = ", ".join(map(repr, wrong[:5]))
             more = f", and {len(wrong) - 5:,} more" if len(wrong) > 5 else ""
             deleted = int((self.find(wrong) >= 0).sum())

@@ -43,7 +43,6 @@ def delete(
     from dsi.search.options import read_doc_ids
 
     ids = [*doc_id, *([] if file is None else read_doc_ids(file))]
-    _refuse_unknown(index, ids)
     from dsi.updating.delete import delete_documents
 
     outcome = delete_documents(index, ids, audit=audit, scrub=scrub, scrub_steps=scrub_steps)
@@ -90,16 +89,3 @@ def _rows(name: str, audit: Audit) -> list[tuple[str, object]]:
         (f"{name}: would be ranked first for these", audit.own_first),
         (f"{name}: would be ranked in the top 10 for these", audit.own_ten),
     ]
-
-
-def _refuse_unknown(index: Path, doc_ids: list[str]) -> None:
-    """Reports all unknown ids at once, before torch is imported."""
-    from docids.store import naming
-    from docids.table import DocidTable
-    from dsi.index_folder import versions
-
-    folder = versions.folder(index, versions.live(index)) / "docids"
-    table = DocidTable.open(folder)
-    with naming(folder):
-        table.check()
-    table.refuse_unknown(doc_ids)

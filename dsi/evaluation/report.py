@@ -43,7 +43,8 @@ class EvaluationReport:
     def show(self, console: Console) -> None:
         """Prints one table: one line per system and group, one column per measure.
 
-        A group that has all queries has no lines of its own; a remark names it. A star marks values that differ from those of the first system with p < 0.05.
+        A group that has all queries has no lines of its own; a remark names it. A star marks values
+        that differ from those of the first system with p < 0.05.
         """
         first_groups: Mapping[str, Any] = next(iter(self.data["systems"].values()))
         names = list(first_groups["all"])

@@ -14,7 +14,10 @@ from data_prep.errors import InputError
 from data_prep.files import refuse_irreplaceable, replacing_named_folder, write_json
 from data_prep.registry import Registry
 from docids.table import DocidTable
+from dsi.hub.address import is_address
 from dsi.index import Index
+from dsi.index_folder import versions
+from dsi.index_folder.versions import Manifest
 
 IDS, NAMES, SETTINGS = "docids.npy", "doc_ids.json", "docids.json"
 """The identifiers, the documents they belong to, and how to read both."""
@@ -77,14 +80,14 @@ def export_index(
         what = "folder holds other files" if out.is_dir() else "is not a folder"
         raise InputError(f"this {what}", where=out, hint="Choose another folder")
     refuse_irreplaceable(out, _is_ours)
-    index = Index.open(path, "cpu")
-    if index.lexical is not None and not network_only:
+    if not network_only and _has_lexical_layer(path):  # opening a large index takes long
         raise InputError(
             "this index ranks with a lexical layer, which other engines do not support",
             where=path,
             hint="Train with --lexical.enabled false, or export the network alone with "
             "--network_only, which ranks differently",
         )
+    index = Index.open(path, "cpu")
     identifiers, doc_ids = sorted_identifiers(index.table)
     same = bool((identifiers[1:] == identifiers[:-1]).all(1).any())
     if same or not index.table.one_each:
@@ -105,6 +108,16 @@ def export_index(
         "out": str(out),
         "files": files,
     }
+
+
+def _has_lexical_layer(path: Path) -> bool:
+    if is_address(path):
+        from dsi.hub.pull import local_copy
+
+        path = local_copy(path)
+    folder = versions.folder(path, versions.live(path))
+    Manifest.load(folder)
+    return (folder / "lexical").is_dir()
 
 
 def _is_ours(name: str) -> bool:

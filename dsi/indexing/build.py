@@ -13,6 +13,7 @@ from data_prep.dataset import Dataset
 from data_prep.errors import InputError
 from data_prep.files import is_leftover, read_json, remove_folder, write_json
 from data_prep.former_names import with_current_names
+from data_prep.progress import note
 from dsi.distributed.processes import Processes
 from dsi.generation.generative_memory import IN_VERSION, GenerativeMemory
 from dsi.index_folder import versions
@@ -190,6 +191,11 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
         # Left by a training that was killed before its final cleanup.
         remove_folder(out / "training")
         versions.clean_up(out)
+        if manifest.parent is not None:
+            note(
+                f"{out}: this training is done; the index has changed since, and version "
+                f"{manifest.version} is live"
+            )
     return manifest
 
 

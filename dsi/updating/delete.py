@@ -22,7 +22,9 @@ import numpy.typing as npt
 from data_prep.errors import InputError
 from data_prep.passages import document_of
 from docids.assignment import Assignment
+from docids.store import naming
 from docids.strings import Strings
+from docids.table import DocidTable
 from docids.trie import Trie
 from dsi.index import open_titles, write_titles
 from dsi.index_folder import versions
@@ -42,8 +44,6 @@ from dsi.updating.strategy_state import FORMER_FOLDER as FORMER_STATE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from docids.table import DocidTable
 
 QUERIES = 5
 """Maximum number of audit queries per deleted document."""
@@ -188,8 +188,8 @@ class _Deletion:
         Raises:
             InputError: The version is damaged, an id is unknown or deleted, or none would be left.
         """
+        doc_ids = _rows_of(folder, manifest, named)
         before = check_parent(folder, manifest)  # a new version would inherit the damage
-        doc_ids = named if manifest.passages is None else _passages_of(before.table, named)
         after = before.retire(doc_ids)
         if not len(after.table.live):
             raise InputError(
@@ -339,6 +339,22 @@ def _as_stored(manifest: Manifest, named: list[str]) -> Deleted:
         None if scrubbed is None else Scrubbed(**scrubbed),
         None if after is None else Audit(**after),
     )
+
+
+def _rows_of(folder: Path, manifest: Manifest, named: list[str]) -> list[str]:
+    """Returns the ids of documents, or of their passages, in the table of a version.
+
+    Only the table is read: of a large index, this takes a fraction of checking its weights.
+
+    Raises:
+        InputError: The table is missing or damaged, or an id is unknown or deleted.
+    """
+    table = DocidTable.open(folder / "docids")
+    with naming(folder / "docids"):
+        table.check()
+    doc_ids = named if manifest.passages is None else _passages_of(table, named)
+    table.refuse_unknown(doc_ids)
+    return doc_ids
 
 
 def _passages_of(table: DocidTable, documents: Sequence[str]) -> list[str]:

@@ -187,6 +187,14 @@ def test_what_an_engine_cannot_take_is_refused_in_one_line(tmp_path):
         export_index(index, tmp_path / "file", "hf")
 
 
+def test_a_lexical_layer_is_refused_before_the_index_is_opened(tmp_path, monkeypatch):
+    index = write_index("gpt2", tmp_path)
+    (index / "versions" / "0001" / "lexical").mkdir()
+    monkeypatch.setattr(Index, "open", lambda *arguments: pytest.fail("it is opened"))
+    with pytest.raises(InputError, match="ranks with a lexical layer"):
+        export_index(index, tmp_path / "out", "hf")
+
+
 def test_an_export_is_replaced_without_what_is_not_of_it(tmp_path):
     index = write_index("llama", tmp_path, OF_ONE_LENGTH)
     out, link = tmp_path / "out", tmp_path / "link"

@@ -146,6 +146,18 @@ def test_what_cannot_be_deleted_is_refused(doc_ids, named, index):
     assert versions.names(index) == ["0001"]
 
 
+@pytest.mark.parametrize("doc_ids", [["d99"], ["d3", "d99"], ["d98", "d99"]])
+def test_an_unknown_id_is_told_before_the_weights_are_read(doc_ids, index):
+    weights = versions.folder(index, "0001") / "model" / "model.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()  # it may be a hard link
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match="d99"):
+        delete_documents(index, doc_ids)
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        delete_documents(index, ["d3"])
+
+
 def test_deleting_twice_is_refused(index):
     delete_documents(index, ["d3"])
     with pytest.raises(InputError, match="was deleted"):
@@ -212,12 +224,13 @@ def options():
     return growing_corpus.options("atomic")
 
 
-def test_training_again_where_an_index_has_grown_changes_nothing(index, corpora):
+def test_training_again_where_an_index_has_grown_changes_nothing(index, corpora, capsys):
     update_index(index, corpora["new"], QUICK)
     delete_documents(index, ["d3"], audit=False)
     before = small.weights(index)
     assert train_index(corpora["old"], index, options()).version == "0003"
     assert (small.weights(index), versions.live(index)) == (before, "0003")
+    assert "the index has changed since, and version 0003 is live" in capsys.readouterr().err
 
 
 def test_training_otherwise_where_an_index_has_grown_is_refused(index, corpora):
