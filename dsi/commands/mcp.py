@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +10,7 @@ from typing import Annotated, Literal
 from data_prep.errors import InputError
 from dsi.command_line.arguments import SPREAD
 from dsi.command_line.command_report import Report, TableReport
-from dsi.commands.serve import missing
+from dsi.commands.serve import missing, until_stopped
 from dsi.serving.options import ServerOptions
 
 _OPTIONS = ServerOptions()
@@ -36,8 +37,16 @@ def mcp(
 
     if transport == "stdio":
         _refuse_unused(server)
-    versions.live(index)  # fails early, before torch is imported
+    version = versions.live(index)  # fails early, before torch is imported
     server.token()
+    # A client of standard streams that closes them ends the process without a signal.
+    with until_stopped() if transport == "http" else contextlib.nullcontext():
+        version = _serve(index, transport, server)
+    return TableReport(data={"index": str(index), "version": version})
+
+
+def _serve(index: Path, transport: Literal["stdio", "http"], server: ServerOptions) -> str:
+    """Serves the index until it is told to stop; returns the version served last."""
     try:
         from dsi.serving.agents import PATH, over_http, over_standard_streams, tools
         from dsi.serving.running import log_to_standard_error, run
@@ -59,7 +68,7 @@ def mcp(
                 "tools for agents at %s%s. Press Ctrl-C to stop", address, PATH
             ),
         )
-    return TableReport(data={"index": str(index), "version": live.current.version})
+    return live.current.version
 
 
 def _refuse_unused(server: ServerOptions) -> None:

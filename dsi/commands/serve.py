@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from data_prep.errors import InputError
 from dsi.command_line.arguments import SPREAD
@@ -27,8 +30,15 @@ def serve(index: Path, *, server: Annotated[ServerOptions, SPREAD] = _OPTIONS) -
     """
     from dsi.index_folder import versions
 
-    versions.live(index)  # fails early, before torch is imported
+    version = versions.live(index)  # fails early, before torch is imported
     server.token()
+    with until_stopped():
+        version = _serve(index, server)
+    return TableReport(data={"index": str(index), "version": version})
+
+
+def _serve(index: Path, server: ServerOptions) -> str:
+    """Serves the index until it is told to stop; returns the version served last."""
     try:
         from dsi.serving.app import application
         from dsi.serving.running import log_to_standard_error, run
@@ -50,7 +60,32 @@ def serve(index: Path, *, server: Annotated[ServerOptions, SPREAD] = _OPTIONS) -
         )
 
     run(application(live, server), server, announce)
-    return TableReport(data={"index": str(index), "version": live.current.version})
+    return live.current.version
+
+
+class _Stopped(BaseException):
+    """A signal told the process to stop."""
+
+
+@contextlib.contextmanager
+def until_stopped() -> Iterator[None]:
+    """Ends the block, without an error, at SIGINT or SIGTERM.
+
+    This is for the time until the server listens. Then it handles the signals itself, so that
+    pending requests are answered.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        raise _Stopped
+
+    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except _Stopped:
+        pass
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def missing(error: ModuleNotFoundError, extra: str) -> Exception:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import uvicorn
 from serving_doubles import Server
 from uvicorn.server import ServerState
 
+from dsi import cli
 from dsi.serving.options import ServerOptions
 from dsi.serving.running import listening, slow_client_protocol
 
@@ -138,6 +141,25 @@ def test_told_to_stop_it_answers_what_is_under_way_and_ends_well(trained, how):
     assert answered == [200, 200]
     assert server.process.returncode == 0
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("verb", [["serve"], ["mcp", "--transport", "http"]])
+def test_told_to_stop_while_it_loads_the_index_it_ends_well(
+    verb, how, trained, monkeypatch, capsys
+):
+    """The signal comes when the index is opened."""
+
+    def loading(*_: object) -> None:
+        os.kill(os.getpid(), how)
+        time.sleep(60)  # the signal ends it
+
+    monkeypatch.setattr("dsi.serving.searcher.LiveIndex", loading)
+    before = signal.getsignal(how)
+    assert cli.main([verb[0], str(trained), *verb[1:], "--json"]) == 0
+    out, said = capsys.readouterr()
+    assert (json.loads(out)["version"], said) == ("0001", "")
+    assert signal.getsignal(how) == before
 
 
 def test_told_twice_it_stops_at_once_and_answers_what_is_under_way_with_503(trained):
