@@ -31,6 +31,7 @@ INVISIBLE = (
 _APOSTROPHE = re.compile(rf"[{APOSTROPHES}]|(?<=\w)[`\u00b4](?=\w)")
 # A soft hyphen at the end of a line joins the two halves of its word.
 _UNSEEN = re.compile(rf"\u00ad[ \t]*\r?\n[ \t]*|[{INVISIBLE}]")
+_OTHER_DIGIT = re.compile(r"(?![0-9])\d")
 # In Arabic script it separates the parts of a word, and people type a space instead.
 _PERSIAN_GAP = re.compile(r"(?<=[\u0600-\u06ff])\u200c(?=[\u0600-\u06ff])")
 # Not text; the last two are sentencepiece's own markers, and it rejects lines that contain them.
@@ -71,12 +72,26 @@ def _blank(character: re.Match[str]) -> str:
     return character.group() if character.group().isspace() else " "
 
 
+def fold(text: str) -> str:
+    """Returns `text` in lower case, with one spelling of what has several.
+
+    Straße is strasse (as STRASSE is), İzmir is izmir, and decimal digits of all scripts are 0 to 9.
+    """
+    text = text.lower()
+    if text.isascii():
+        return text
+    # Python lower-cases a capital dotted I to an i with a combining dot.
+    text = text.replace("i\u0307", "i").replace("ß", "ss")
+    text = _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit.group())), text)
+    return unicodedata.normalize("NFKC", text)
+
+
 def normalize(text: str) -> str:
-    """Returns `text` in its typed form, lower-cased, with white space collapsed.
+    """Returns `text` in its typed form, folded (`fold`), with white space collapsed.
 
     Words of documents and queries are always compared in this form; see `as_typed`.
     """
-    return " ".join(as_typed(text).lower().split())
+    return " ".join(fold(as_typed(text)).split())
 
 
 def as_number(text: str) -> float | None:
@@ -180,7 +195,7 @@ def sentences(text: str) -> list[str]:
 
 @functools.cache
 def stopwords(language: str = "english") -> frozenset[str]:
-    """Returns the stop words of a language as bm25s lists them.
+    """Returns the stop words of a language as bm25s lists them, normalized.
 
     Args:
         language: "english", "german", ... or "none" for an empty set.
@@ -202,7 +217,7 @@ def stopwords(language: str = "english") -> frozenset[str]:
             f"no stop words for language {language!r}",
             hint=f"Choose from: english, none, {', '.join(languages)}",
         )
-    return frozenset(getattr(lists, name))
+    return frozenset(map(normalize, getattr(lists, name)))
 
 
 @functools.cache

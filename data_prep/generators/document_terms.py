@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep.dataset import Document
 from data_prep.progress import track
-from data_prep.text_processing import UNSPACED, sentences, surface_words
+from data_prep.text_processing import UNSPACED, fold, sentences, surface_words
 
 GRAM = 2
 """Characters per term in scripts without spaces."""
@@ -66,7 +66,7 @@ def split_terms(text: str) -> Sentence:
                 split.append(piece)
                 glued.append(len(split) > start + 1)
         terms = split
-    return Sentence(text, terms, [term.lower() for term in terms], glued)
+    return Sentence(text, terms, [fold(term) for term in terms], glued)
 
 
 def _pieces(word: str) -> Iterable[str]:

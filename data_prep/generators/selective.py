@@ -32,7 +32,7 @@ from data_prep.generators.document_terms import (
     title_and_sentences,
 )
 from data_prep.marks import Advanced, Count, Share
-from data_prep.text_processing import stemmer, stopwords
+from data_prep.text_processing import fold, stemmer, stopwords
 
 FEWEST_PAIRS = 50
 """Minimum number of training pairs to learn from."""
@@ -144,7 +144,7 @@ class Selective(Generator):
                         ]
                     )
                 )
-                unexplained.update({word.lower() for word in templates[-1].words if word})
+                unexplained.update({fold(word) for word in templates[-1].words if word})
         x, y = np.concatenate(features), np.concatenate(used)
         if not y.any() or y.all():
             raise InputError(
@@ -156,7 +156,7 @@ class Selective(Generator):
         # A word used by few queries is specific to its document rather than typical of queries.
         common = {word for word, count in unexplained.items() if count >= RAREST_WORD}
         self._templates = [
-            _Template([word for word in template.words if word is None or word.lower() in common])
+            _Template([word for word in template.words if word is None or fold(word) in common])
             for template in templates
             if template.blanks
         ]

@@ -19,6 +19,7 @@ from data_prep.sources.judged import (
     QRELS_QUERY_NAMES,
     QRELS_RELEVANCE_NAMES,
     JudgedByFiles,
+    refuse_unnamed_relevance,
 )
 from data_prep.sources.records import Column, as_id, as_relevance, as_text
 from data_prep.sources.tabular_files import DOCUMENT_OPTIONS, documents_of_records
@@ -60,7 +61,7 @@ class HuggingFace(JudgedByFiles):
             )
         if self.retrieval_layout:
             form = "a dataset that has its own queries (the hub's retrieval layout)"
-            refuse_unused(frozenset(), form, options)
+            refuse_unused(frozenset({"qrels_relevance_column"}), form, options)
 
     @classmethod
     def accepts(cls, argument: str) -> bool:
@@ -100,18 +101,27 @@ class HuggingFace(JudgedByFiles):
                 where=self.source,
             )
         relevance = Column(
-            None, QRELS_RELEVANCE_NAMES, what="relevance", option="", where=self.source
+            self.options.qrels_relevance_column,
+            QRELS_RELEVANCE_NAMES,
+            what="relevance",
+            option="--qrels-relevance-column",
+            where=self.source,
         )
         for split, target_split in _SPLIT_NAMES.items():
             for number, row in enumerate(loaded.get(split, ()), 1):
                 where = f"{self.source} {split}:{number}"
+                query_column = _first(row, QRELS_QUERY_NAMES, where)
+                doc_column = _first(row, QRELS_DOC_NAMES, where)
                 column = relevance.name_in(row)
+                if column is None:
+                    refuse_unnamed_relevance(row, {query_column, doc_column}, where)
                 yield Qrel(
-                    as_id(row, _first(row, QRELS_QUERY_NAMES, where), where),
-                    as_id(row, _first(row, QRELS_DOC_NAMES, where), where),
+                    as_id(row, query_column, where),
+                    as_id(row, doc_column, where),
                     1 if column is None else as_relevance(row[column], where),
                     target_split,
                 )
+        relevance.refuse_missing()
 
     def _saved(self) -> bool:
         return self.accepts(self.argument)

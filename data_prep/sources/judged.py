@@ -264,7 +264,7 @@ def _qrels_of_table(path: Path, split: str, options: SourceOptions) -> Iterator[
         where = f"{path}:{number}"
         column = relevance_column.name_in(record)
         if column is None:
-            _refuse_unnamed_relevance(record, {query_column, doc_column}, where)
+            refuse_unnamed_relevance(record, {query_column, doc_column}, where)
         yield Qrel(
             as_id(record, query_column, where),
             as_id(record, doc_column, where),
@@ -274,8 +274,17 @@ def _qrels_of_table(path: Path, split: str, options: SourceOptions) -> Iterator[
     relevance_column.refuse_missing()
 
 
-def _refuse_unnamed_relevance(record: dict[str, Any], id_columns: set[str], where: str) -> None:
-    """Refuses a judgment whose relevance may be in a column with an unusual name."""
+def refuse_unnamed_relevance(record: dict[str, Any], id_columns: set[str], where: str) -> None:
+    """Refuses a judgment whose relevance may be in a column with an unusual name.
+
+    Args:
+        record: The judgment, in which no column has a usual name for the relevance.
+        id_columns: Its columns of the query id and the document id.
+        where: The file and line, for the message.
+
+    Raises:
+        InputError: Another column contains a number, or is named like a grade.
+    """
     for name, value in record.items():
         if name in QRELS_RELEVANCE_NAMES and value is None:
             as_relevance(value, where)

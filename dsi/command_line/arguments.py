@@ -184,12 +184,27 @@ class Arguments:
             else:
                 raise self._unknown(f"option {word.partition('=')[0]}", name, "--")
         self._place(plain, parsed)
+        self._refuse_shared_standard_input(configs, parsed)
         for file in reversed(configs):
             for name, text in self._read_config(Path(file)).items():
                 if name not in parsed.values:
                     parsed.values[name] = text
                     parsed.where[name] = f"{file}: {name}"
+        self._refuse_shared_standard_input(configs, parsed)
         return parsed
+
+    def _refuse_shared_standard_input(self, configs: list[str], parsed: _ParsedValues) -> None:
+        """Raises InputError if two arguments name standard input, which has one content."""
+        readers = ["--config" for file in configs if file == "-"]
+        for name, text in parsed.values.items():
+            if name in self.hints and name not in _WRITTEN:
+                times = _times_standard_input(self.hints[name], text)
+                readers += [parsed.where.get(name, f"--{name}")] * times
+        if len(readers) > 1 and not Path("-").exists():
+            raise InputError(
+                f"standard input (-) is given twice, for {readers[0]} and for {readers[1]}",
+                hint="Give a file for one of them",
+            )
 
     def _is_switch_value(self, name: str, word: str) -> bool:
         """Returns whether the word after a boolean option is its value."""
@@ -404,6 +419,22 @@ class _ParsedValues:
 
 _TRUTH = ("true", "false")
 _NEARLY_TRUTH = (*_TRUTH, "yes", "no", "on", "off", "0", "1")
+
+
+_WRITTEN = frozenset({"out", "run", "table", "per_query", "report"})
+"""Options that name files to write, where - is standard output."""
+
+
+def _times_standard_input(hint: Any, text: str) -> int:
+    """Returns how many files of an argument are standard input."""
+    if not _is_list(hint):
+        return int(text == "-" and bool(_kinds(hint) & {Path, str}))
+    if not any(Path in typing.get_args(kind) for kind in _kinds(hint)):
+        return 0  # words such as queries and document ids
+    try:
+        return list(json.loads(text)).count("-")
+    except ValueError:
+        return 0  # not a list, which the parser reports
 
 
 def _pop_switch(name: str, parsed: _ParsedValues) -> bool:

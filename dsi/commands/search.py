@@ -93,6 +93,12 @@ def search(
     elif query:
         requested = _numbered(query, "QUERY")
     elif flags.run is not None or not sys.stdin.isatty() or not sys.stdout.isatty():
+        for option, file in (("--only", flags.only), ("--exclude", flags.exclude)):
+            if file == Path("-") and not file.exists():
+                raise InputError(
+                    f"standard input (-) is given for {option}, and the queries are read from it",
+                    hint="Give a query after INDEX, or --queries FILE",
+                )
         requested = _numbered(_lines(), "standard input")
 
     options = flags.options()

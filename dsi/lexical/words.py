@@ -9,7 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.text_processing import IN_WORDS, as_typed, sentences, snowball, spaced, stopwords
+from data_prep.text_processing import (
+    IN_WORDS,
+    as_typed,
+    fold,
+    sentences,
+    snowball,
+    spaced,
+    stopwords,
+)
 
 _WORD = re.compile(rf"(?<![{IN_WORDS}])[{IN_WORDS}]{{2,}}(?![{IN_WORDS}])")
 _CODE = re.compile(rf"[{IN_WORDS}]+(?:\.[{IN_WORDS}]+)*")
@@ -127,7 +135,7 @@ class Vocabulary:
             for piece, is_title in pieces:
                 sentence += 1
                 for word, is_whole in self._surface(piece):
-                    lower = word.lower()
+                    lower = fold(word)
                     number = self.number(lower, grow=grow)
                     if number == STOPPED:
                         continue

@@ -357,6 +357,24 @@ class TestHuggingFace:
         assert list(source.queries()) == [Query("q", "who?")]
         assert list(source.qrels()) == [Qrel("q", "d", 1, "test")]
 
+    def test_a_relevance_of_another_name_is_not_taken_for_one(self, tmp_path):
+        jsonl(tmp_path / "c.jsonl", {"_id": "d", "text": "x"})
+        jsonl(tmp_path / "q.jsonl", {"_id": "q", "text": "who?"})
+        jsonl(tmp_path / "r.jsonl", {"query-id": "q", "corpus-id": "d", "rating": 0})
+        write(
+            tmp_path / "README.md",
+            "---",
+            "configs:",
+            *("- config_name: corpus", "  data_files: [{split: corpus, path: c.jsonl}]"),
+            *("- config_name: queries", "  data_files: [{split: queries, path: q.jsonl}]"),
+            *("- config_name: default", "  data_files: [{split: test, path: r.jsonl}]"),
+            "---",
+        )
+        with pytest.raises(InputError, match="test:1: the column 'rating' may contain the relev"):
+            list(detect(f"hf:{tmp_path}").qrels())
+        named = SourceOptions(qrels_relevance_column="rating")
+        assert list(detect(f"hf:{tmp_path}", named).qrels()) == [Qrel("q", "d", 0, "test")]
+
     def test_all_splits_of_the_retrieval_layout_are_read(self, tmp_path):
         jsonl(tmp_path / "c1.jsonl", {"_id": "d1", "text": "x"})
         jsonl(tmp_path / "c2.jsonl", {"_id": "d2", "text": "y"})

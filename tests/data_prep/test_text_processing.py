@@ -11,6 +11,7 @@ from data_prep.text_processing import (
     sentences,
     short_words,
     spaced,
+    stopwords,
     surface_words,
     terms,
     training_lines,
@@ -99,6 +100,26 @@ def test_words_are_those_that_people_type(typed, written):
     assert words(written) == words(typed)
     assert terms(written) == terms(typed)
     assert surface_words(written) == surface_words(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "written"),
+    [
+        ("istanbul", "\u0130stanbul"),
+        ("STRASSE", "Stra\u00dfe"),
+        ("strasse", "STRA\u1e9eE"),
+        ("4567", "\u0664\u0665\u0666\u0667"),
+        ("python 12", "\uff30\uff39\uff34\uff28\uff2f\uff2e \uff11\uff12"),
+        ("state-of-the-art", "state\u2011of\u2011the\u2010art"),
+    ],
+)
+def test_words_are_compared_in_one_spelling(typed, written):
+    assert words(written) == words(typed)
+    assert terms(written) == terms(typed)
+
+
+def test_stop_words_are_in_the_spelling_of_words():
+    assert set(words("DA\u1e9e dass da\u00df")) <= stopwords("german")
 
 
 @given(st.text(max_size=40))

@@ -133,6 +133,26 @@ def test_a_file_may_begin_with_a_mark_be_compressed_or_standard_input(tmp_path, 
         assert parse("x", "--out", "y", "--config", file)["names"] == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("words", "readers"),
+    [
+        (["-", "--out", "y", "--config", "-"], "--config and for SOURCE"),
+        (["x", "--out", "y", "--config", "-", "--config", "-"], "--config and for --config"),
+        (["-", "--out", "y", "--shape.size", "-"], "--shape.size and for SOURCE"),
+    ],
+)
+def test_standard_input_is_not_read_for_two_arguments(words, readers):
+    with pytest.raises(InputError, match=rf"standard input \(-\) is given twice, for {readers}"):
+        parse(*words)
+
+
+def test_a_dash_among_words_or_for_a_file_to_write_is_no_standard_input(tmp_path, monkeypatch):
+    assert parse("-", "-", "--out", "-")["words"] == ["-"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-").write_text("names: a\n")
+    assert parse("-", "--out", "y", "--config", "-")["names"] == ["a"]
+
+
 def _stdin_is(file):
     return lambda path, buffer: open_input(file if str(path) == "-" else path, buffer)
 

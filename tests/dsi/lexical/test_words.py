@@ -69,3 +69,20 @@ def test_a_vocabulary_that_does_not_grow_marks_what_it_does_not_know():
     assert tokens.words.tolist() == [0, UNKNOWN]
     assert vocabulary.number("the", grow=False) == STOPPED
     assert len(vocabulary) == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "written"),
+    [
+        ("istanbul", "\u0130stanbul"),
+        ("STRASSE", "Stra\u00dfe"),
+        ("4567", "\u0664\u0665\u0666\u0667"),
+        ("o'brien", "O\u2019Brien"),
+        ("cooperative", "co\u00adoperative"),
+    ],
+)
+def test_a_query_finds_the_word_in_another_spelling(typed, written):
+    vocabulary = Vocabulary("english")
+    documents = vocabulary.split([""], [written], grow=True).words.tolist()
+    assert documents
+    assert vocabulary.split([""], [typed], grow=False).words.tolist() == documents
