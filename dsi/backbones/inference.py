@@ -30,7 +30,7 @@ def evaluating(
         with gradients():
             yield
     finally:
-        if switched:
+        if switched or module.training != training:
             module.train(training)
 
 

@@ -28,9 +28,17 @@ def write(folder: Path) -> dict[str, Dataset]:
     }
 
 
-def part(full: Dataset, path: Path, numbers: Iterable[int], splits: tuple[str, ...]) -> Dataset:
-    """Writes some documents of the corpus and their queries of some splits."""
+def part(
+    full: Dataset,
+    path: Path,
+    numbers: Iterable[int],
+    splits: tuple[str, ...],
+    *,
+    others: Iterable[int] = (),
+) -> Dataset:
+    """Writes some documents of the corpus, their queries of some splits, and other documents."""
     wanted = {f"d{number}" for number in numbers}
+    written = wanted | {f"d{number}" for number in others}
     texts = full.query_texts()
     qrels = [
         Qrel(query_id, doc_id, 1, split)
@@ -39,7 +47,7 @@ def part(full: Dataset, path: Path, numbers: Iterable[int], splits: tuple[str, .
         for doc_id in judged
         if doc_id in wanted
     ]
-    documents = [document for document in full.documents() if document.doc_id in wanted]
+    documents = [document for document in full.documents() if document.doc_id in written]
     queries = [Query(qrel.query_id, texts[qrel.query_id]) for qrel in qrels]
     return write_dataset(path, InMemorySource(documents, queries, qrels, name=path.name))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from growing_corpus import NEW, OLD, found
+from growing_corpus import NEW, OLD, found, part
 from safetensors.torch import load_file
 
 from dsi import Index
@@ -84,7 +84,8 @@ def test_rolling_back_brings_the_layer_of_before(default, corpora):
 
 def test_an_index_that_was_retrained_scores_as_one_trained_at_once(default, corpora, tmp_path):
     update_index(default, corpora["new"], UpdateOptions(strategy="retrain"))
-    options = TrainingOptions()
-    train_index(corpora["full"], tmp_path / "once", options)
+    # The new documents have no training queries.
+    whole = part(corpora["full"], tmp_path / "whole", OLD, ("train", "dev", "test"), others=NEW)
+    train_index(whole, tmp_path / "once", TrainingOptions())
     for query in ("cityvek31 market", "seazor0", "where is the tide"):
         np.testing.assert_array_equal(scores(default, query), scores(tmp_path / "once", query))
