@@ -37,6 +37,29 @@ from data_prep.errors import InputError
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Ours = Callable[[str], bool]
 """Returns whether the toolkit writes an entry of this name into a folder."""
+_DATA_SUFFIXES = frozenset(
+    {
+        ".arrow",
+        ".bin",
+        ".gguf",
+        ".jinja",
+        ".json",
+        ".jsonl",
+        ".lock",
+        ".model",
+        ".npy",
+        ".npz",
+        ".parquet",
+        ".pt",
+        ".safetensors",
+    }
+)
+_DATA_NAMES = frozenset({"lock", "merges.txt", "vocab.txt"})
+
+
+def is_data(name: str) -> bool:
+    """Returns whether a file of this name may be the toolkit's own inside a folder it replaces."""
+    return name in _DATA_NAMES or Path(name).suffix in _DATA_SUFFIXES
 
 
 def sync(path: Path) -> None:
@@ -183,12 +206,30 @@ def remove_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def _move_own_files(aside: Path, target: Path, ours: Ours | None) -> None:
-    """Moves the user's own files from the replaced folder into the new one."""
+    """Moves the user's own files from the replaced folder into the new one, at every depth.
+
+    Inside a folder that the toolkit writes, they are the files that are not `is_data`, and folders
+    without any such data.
+    """
     if ours is None:
         return
     for name in os.listdir(aside):
-        if not ours(name) and not is_leftover(name) and not os.path.lexists(target / name):
-            os.rename(aside / name, target / name)
+        old, new = aside / name, target / name
+        if is_leftover(name):
+            continue
+        if not os.path.lexists(new):
+            if not ours(name) and not (ours is is_data and _has_data(old)):
+                os.rename(old, new)
+        elif all(path.is_dir() and not path.is_symlink() for path in (old, new)):
+            _move_own_files(old, new, is_data)
+
+
+def _has_data(path: Path) -> bool:
+    """Returns whether a folder is empty or contains data, and so may be the toolkit's own."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    names = [name for _, _, names in os.walk(path) for name in names]
+    return not names or any(map(is_data, names))
 
 
 def put_in_place(fresh: Path, target: Path, ours: Ours | None = None) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from data_prep import arrow
 from data_prep.dataset import PSEUDO_COLUMNS, Dataset, Document
 from data_prep.errors import InputError, command_line
-from data_prep.files import put_in_place, read_json, recover, replacing_file, write_json
+from data_prep.files import is_data, put_in_place, read_json, recover, replacing_file, write_json
 from data_prep.former_names import with_current_names
 from data_prep.generators import GENERATORS, GeneratorOptions, PseudoQuery
 from data_prep.progress import note, track
@@ -108,7 +108,7 @@ def generate_queries(
     final = dataset.path / "pseudo" / name
     size = _shard_documents(name)
     shards = -(-dataset.info.documents // size)
-    recover(final)
+    recover(final, is_data)
     if _is_done(final, origin):
         _clean_up(final)
         return GenerationOutcome(final, True, shards, 0, _count(final))
@@ -287,7 +287,7 @@ def _put_in_place(partial: Path, final: Path, shards: int, origin: dict[str, Any
     try:
         arrow.describe_table(partial, files, PSEUDO_COLUMNS, fingerprint)
         write_json(partial / "generator.json", origin)
-        put_in_place(partial, final)
+        put_in_place(partial, final, is_data)
     except FileNotFoundError:
         if not _is_done(final, origin):
             raise

@@ -198,6 +198,31 @@ def test_what_we_did_not_make_stays_in_a_folder_that_is_replaced(folder):
     assert [entry.name for entry in folder.parent.iterdir()] == ["ds"]
 
 
+def test_what_we_did_not_make_stays_inside_a_folder_of_ours_and_old_data_goes(tmp_path):
+    def write(below: Path, *names: str) -> None:
+        for name in names:
+            (below / name).parent.mkdir(parents=True, exist_ok=True)
+            (below / name).write_text(below.name)
+
+    old = tmp_path / "ds"
+    write(old, "data/a.arrow", "data/stale.npy", "data/kind/state.json", "data/NOTES.txt")
+    write(old, "data/mine/deep/x", "data/deeper/b.json", "data/deeper/why.md")
+    (old / "data" / "link").symlink_to("/etc/hostname")
+    with replacing_named_folder(old, "data".__eq__) as fresh:
+        write(fresh, "data/a.arrow", "data/deeper/b.json")
+    left = sorted(str(path.relative_to(old)) for path in old.rglob("*") if not path.is_dir())
+    assert left == [
+        "data/NOTES.txt",
+        "data/a.arrow",
+        "data/deeper/b.json",
+        "data/deeper/why.md",
+        "data/link",
+        "data/mine/deep/x",
+    ]
+    assert (old / "data" / "NOTES.txt").read_text() == "ds"
+    assert (old / "data" / "a.arrow").read_text() != "ds"
+
+
 @pytest.mark.parametrize("step", ["rename", "listdir"])
 def test_what_we_did_not_make_survives_a_kill_at_any_rename(folder, monkeypatch, step):
     class Killed(BaseException):
