@@ -112,6 +112,9 @@ def generate_queries(
     if _is_done(final, origin):
         _clean_up(final)
         return GenerationOutcome(final, True, shards, 0, _count(final))
+    replaced = _differing_options(final, origin)
+    if replaced and rank == 0:
+        note(f"replacing the pseudo-queries of {name}, which were generated with {replaced}")
     key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:16]
     partial = dataset.path / "pseudo" / f"{name}.partial" / key
     missing = [n for n in range(rank, shards, world) if not (partial / _shard(n)).exists()]
@@ -247,6 +250,20 @@ def _is_done(final: Path, origin: dict[str, Any]) -> bool:
     if not file.is_file():
         return False
     return with_current_names(read_json(file)) == json.loads(json.dumps(origin))
+
+
+def _differing_options(final: Path, origin: dict[str, Any]) -> str:
+    """Returns the options by which finished pseudo-queries of the same content differ; or ""."""
+    file = final / "generator.json"
+    former = with_current_names(read_json(file)) if file.is_file() else {}
+    if former.get("content_hash") != origin["content_hash"]:
+        return ""
+    wanted = json.loads(json.dumps(origin))
+    before, after = (
+        {**each.get("options", {}), **{f"filter.{k}": v for k, v in each.get("filter", {}).items()}}
+        for each in (former, wanted)
+    )
+    return ", ".join(f"{key} {value}" for key, value in before.items() if after.get(key) != value)
 
 
 def _count(final: Path) -> int:

@@ -66,6 +66,14 @@ def test_other_options_replace(dataset):
     assert len(rows(dataset)) == 18 * 3
 
 
+def test_replaced_queries_are_noted_with_the_options_that_differ(dataset, capsys):
+    generate_queries(dataset, "extractive", ExtractiveOptions(per_doc=2, seed=9))
+    assert "replacing" not in capsys.readouterr().err
+    generate_queries(dataset, "extractive", ExtractiveOptions(per_doc=3, seed=9))
+    told = "replacing the pseudo-queries of extractive, which were generated with per_doc 2.\n"
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("killed_at", [0, 3, 4, 11, 17])
 def test_a_kill_loses_a_shard_at_most_and_changes_nothing(dataset, monkeypatch, killed_at):
     generate_queries(dataset)
