@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -188,8 +189,11 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> Manifest | None:
     """
     manifest = _existing(out, wanted)
     if manifest is not None:
-        # Left by a training that was killed before its final cleanup.
-        remove_folder(out / "training")
+        # Left by a training that was killed before its final cleanup. Without a claim, it is a
+        # folder of the user.
+        work = out / "training"
+        if (work / _CLAIM).is_file() or (work.is_dir() and all(map(is_leftover, os.listdir(work)))):
+            remove_folder(work)
         versions.clean_up(out)
         if manifest.parent is not None:
             note(

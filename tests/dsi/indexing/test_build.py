@@ -156,6 +156,14 @@ def test_running_it_again_does_nothing(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "prepare", None)
     assert train_index(dataset, out, small.options()) == first
     assert before == {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    own = out / "training" / "notes" / "mine.md"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    assert train_index(dataset, out, small.options()) == first
+    assert own.read_text() == "mine", "a folder of this name without a claim is not ours"
+    (out / "training" / "training.json").write_text("{}")
+    train_index(dataset, out, small.options())
+    assert not (out / "training").exists()
 
 
 def test_an_index_of_other_options_is_refused_and_left(dataset, unlabeled, tmp_path):
