@@ -171,13 +171,29 @@ def from_pretrained(
                 copy_token_rows(prompted, head, code_tokens)
                 setattr(prompted.config, TIED, words is head)
             return prompted
-        text_rows = model.get_encoder().get_input_embeddings().weight.shape[0]
+        text_rows = _rows_of_encoder(model, name)
         begins = _start_row(model)
         other: Any = set_docid_alphabet(model, text_rows, alphabet_size)
         if begins is not None:
             with torch.no_grad():
                 other.get_decoder().get_input_embeddings().weight[PAD] = begins
         return other
+
+
+def _rows_of_encoder(model: Any, name: str) -> int:
+    """Returns the number of token embeddings of an encoder-decoder's encoder.
+
+    Raises:
+        InputError: transformers gives no access to those of its encoder or its decoder (FSMT).
+    """
+    try:
+        parts = [part.get_input_embeddings() for part in (model.get_encoder(), model.get_decoder())]
+        return int(parts[0].weight.shape[0])
+    except (AttributeError, NotImplementedError):
+        raise InputError(
+            f"{name!r} is a {model.config.model_type}, whose token embeddings cannot be replaced",
+            hint="Choose a T5, mT5, Flan-T5, T5Gemma, BART or mBART",
+        ) from None
 
 
 def _start_row(model: Any) -> torch.Tensor | None:

@@ -8,6 +8,8 @@ from transformers import (
     BertConfig,
     EncoderDecoderConfig,
     EncoderDecoderModel,
+    FSMTConfig,
+    FSMTForConditionalGeneration,
     LEDConfig,
     LEDForConditionalGeneration,
     PegasusConfig,
@@ -16,7 +18,13 @@ from transformers import (
     ProphetNetForConditionalGeneration,
 )
 
-from dsi.backbones.backbone import load_backbone, save_backbone, set_docid_alphabet
+from data_prep.errors import InputError
+from dsi.backbones.backbone import (
+    from_pretrained,
+    load_backbone,
+    save_backbone,
+    set_docid_alphabet,
+)
 
 WORDS, CODES = 43, 12
 
@@ -68,3 +76,13 @@ def test_it_comes_back_to_the_bit(name, tmp_path):
         ours, theirs = model(**given).logits, opened(**given).logits
     assert ours.shape == (1, 3, CODES)
     assert torch.equal(ours, theirs)
+
+
+def test_one_whose_embeddings_cannot_be_replaced_is_refused(tmp_path):
+    ends = {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    sizes = {"src_vocab_size": WORDS, "tgt_vocab_size": WORDS, "d_model": 16}
+    config = FSMTConfig(langs=["en", "de"], **sizes, **ends, **heads)
+    FSMTForConditionalGeneration(config).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="is a fsmt, whose token embeddings cannot be replaced"):
+        from_pretrained(str(tmp_path), alphabet_size=CODES)
