@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.dataset import Document
+from data_prep.compression import open_uncompressed
+from data_prep.dataset import Document, ExampleCounter
 from data_prep.errors import InputError
 from data_prep.sources.base import SOURCES, SourceOptions, existing
 from data_prep.sources.judged import JudgedByFiles
@@ -15,6 +16,7 @@ from data_prep.sources.markup import marked, plain
 from data_prep.sources.records import suffix
 
 TREC_SUFFIXES = (".trec", ".trectext", ".trecweb", ".sgml", ".sgm")
+_NO_DOCUMENT = "file without <DOC>"
 TITLE_TAGS = ("TITLE", "HEADLINE", "HEAD", "HL", "TI")
 
 _DOCNO = re.compile(r"<DOCNO\b[^>]*>(.*?)</DOCNO\s*>", re.DOTALL | re.IGNORECASE)
@@ -45,7 +47,8 @@ class Trec(JudgedByFiles):
         super().__init__(argument, options)
         path = existing(argument)
         self.files = [path]
-        if path.is_dir():
+        self._folder = path if path.is_dir() else None
+        if self._folder:
             self.files = sorted(p for p in path.rglob("[!.]*") if p.is_file())
 
     @classmethod
@@ -54,8 +57,18 @@ class Trec(JudgedByFiles):
         return suffix(Path(argument)) in TREC_SUFFIXES and Path(argument).is_file()
 
     def documents(self) -> Iterator[Document]:
-        """Yields the documents, file by file in order of name."""
+        """Yields the documents, file by file in order of name.
+
+        Of a folder, files without any <DOC> are skipped and counted, in whatever encoding they are.
+        """
+        self.passed_over.clear()
         for path in self.files:
+            if self._folder and not _has_documents(path):
+                name = path.relative_to(self._folder).as_posix()
+                self.passed_over.setdefault(_NO_DOCUMENT, ExampleCounter()).add(
+                    name.encode("utf-8", "replace").decode()
+                )
+                continue
             yield from self._documents_of(path)
 
     def _documents_of(self, path: Path) -> Iterator[Document]:
@@ -84,3 +97,15 @@ def _title(found: re.Match[str]) -> str:
     content: str = found.group(2) or found.group(3) or ""
     inner = _TITLE.search(content)
     return (inner.group(2) or inner.group(3) or "") if inner else content
+
+
+def _has_documents(path: Path) -> bool:
+    """Tells whether a file has a <DOC> or <DOCNO>, whatever its encoding."""
+    with open_uncompressed(path, 2**16) as raw:
+        before = b""
+        while block := raw.read(2**16):
+            content = before + block.replace(b"\0", b"").lower()  # of UTF-16 and UTF-32
+            if b"<doc" in content:
+                return True
+            before = content[-3:]
+    return False

@@ -269,6 +269,19 @@ Otters <b>swim</b>.
         assert list(detect(str(file)).documents()) == expected
         assert list(detect(f"trec:{tmp_path}").documents()) == expected
 
+    def test_other_files_of_a_folder_are_skipped_in_any_encoding(self, tmp_path):
+        write(tmp_path / "a.trec", self.DOCS)
+        (tmp_path / "b").write_text("<doc><docno>wide</docno>Moles dig.</doc>", "utf-16")
+        (tmp_path / "late").write_text("-" * (2**16 - 2) + "\n<DOC><DOCNO>1</DOCNO>x</DOC>")
+        (tmp_path / "README").write_bytes(b"R\xe9sum\xe9 of 1991")
+        (tmp_path / "picture").write_bytes(bytes(range(256)))
+        source = detect(f"trec:{tmp_path}")
+        assert [one.doc_id for one in source.documents()] == ["FT911-1", "FT911-2", "wide", "1"]
+        [(reason, names)] = source.passed_over.items()
+        assert (reason, names.count) == ("file without <DOC>", 2)
+        with pytest.raises(InputError):  # named itself, a file is read
+            list(detect(f"trec:{tmp_path / 'README'}").documents())
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
