@@ -17,7 +17,7 @@ from data_prep.progress import track
 from docids.encoder_states import PREFIX, EncoderEmbedder
 from docids.muvera import Muvera, MuveraOptions
 from docids.sentence_encoder import SentenceEncoder
-from docids.store import open_store, write_store
+from docids.store import naming, open_store, write_store
 from docids.strings import Strings
 from docids.token_vectors import TokenEncoder
 
@@ -26,6 +26,8 @@ MUVERA = "muvera:"
 _MUVERA = MuveraOptions()
 _TOGETHER = 1000
 """Texts whose token vectors are in memory at once."""
+MOST_DIMENSIONS = 1 << 16
+"""Maximum dimensions of a stored embedder without words, whose size no file bounds."""
 _CHUNK = 20_000  # documents embedded at a time; bounds the working memory
 
 
@@ -152,7 +154,23 @@ class LatentSemanticEmbedder:
     ) -> LatentSemanticEmbedder:
         """Restores the embedder from `state`."""
         vocabulary = Strings(arrays["vocabulary_text"], arrays["vocabulary_offsets"])
-        return cls(list(vocabulary), arrays["idf"], arrays["components"])
+        vocabulary.check()
+        idf, components = arrays["idf"], arrays["components"]
+        words = list(vocabulary)
+        if len(set(words)) < len(words):
+            raise InputError("a word appears twice in the vocabulary")
+        for name, array, shape in (
+            ("idf", idf, (len(words),)),
+            ("components", components, (*components.shape[:1], len(words))),
+        ):
+            if array.dtype.kind != "f" or array.shape != shape or not np.isfinite(array).all():
+                raise InputError(
+                    f"{name} is {array.dtype} {list(array.shape)}, not finite numbers for "
+                    f"{len(words)} words"
+                )
+        if components.size == 0 and len(components) > MOST_DIMENSIONS:
+            raise InputError(f"{len(components)} dimensions")
+        return cls(words, idf, components)
 
 
 class SentenceEmbedder:
@@ -219,6 +237,9 @@ class MuveraEmbedder:
         self.model = model
         self._tokens = TokenEncoder(model, where="--embedding.model")
         self._encoding = encoding or Muvera.draw(self._tokens.width, options, seed)
+        stored, width = self._encoding.planes.shape[1], self._tokens.width
+        if stored != width:
+            raise InputError(f"encodings of vectors of {stored} dimensions, but they have {width}")
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Returns float32 [texts, dimensions]; see `Embedder.encode`."""
@@ -288,10 +309,10 @@ def open_embedder(folder: str | os.PathLike[str]) -> tuple[Embedder, EmbeddingOp
     """
     header, arrays = open_store(folder, "embedder")
     classes = {cls.name: cls for cls in EMBEDDERS}
-    try:
-        embedder: Embedder = classes[header["embedder"]].restore(header, arrays)
-        return embedder, EmbeddingOptions(**header["options"])
-    except (KeyError, TypeError) as error:
+    name = header.get("embedder")
+    if not isinstance(name, str) or name not in classes:
         raise InputError(
-            f"this version of dsi-toolkit cannot read the embedder ({error})", where=folder
-        ) from None
+            f"this version of dsi-toolkit cannot read the embedder ({name!r:.60})", where=folder
+        )
+    with naming(folder):
+        return classes[name].restore(header, arrays), EmbeddingOptions(**header["options"])

@@ -186,9 +186,35 @@ class Muvera:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Muvera:
-        """Restores the directions from `arrays`."""
+        """Restores the directions from `arrays`.
+
+        Raises:
+            InputError: They are inconsistent, not finite, or more than `MuveraOptions` allow.
+            KeyError: One is missing.
+        """
         planes, inner = arrays["planes"], arrays["inner"]
-        return cls(planes, inner, arrays["bucket"], arrays["sign"], int(arrays["final"][0]))
+        bucket, sign, finals = arrays["bucket"], arrays["sign"], arrays["final"]
+        for name, array in (("planes", planes), ("inner", inner)):
+            fits = array.ndim == 3 and array.dtype == np.float32 and min(array.shape) > 0
+            if not fits or array.shape[:2] != planes.shape[:2]:
+                raise InputError(f"{name} is {array.dtype} {list(array.shape)}")
+        if finals.shape != (1,) or finals.dtype.kind not in "iu" or finals[0] < 0:
+            raise InputError("the number of final dimensions is not a whole number")
+        final, (times, _, bits), projection = int(finals[0]), planes.shape, inner.shape[2]
+        MuveraOptions(repetitions=times, bits=bits, projection=projection, final=final)
+        total = times * (1 << bits) * projection
+        if final >= total:
+            raise InputError(f"{final} final dimensions of {total}")
+        size = total if final else 0
+        if bucket.shape != (size,) or bucket.dtype.kind not in "iu" or sign.shape != (size,):
+            raise InputError(f"{bucket.shape} final dimensions and {sign.shape} signs")
+        if size and not 0 <= bucket.min() <= bucket.max() < final:
+            raise InputError(f"a dimension is beyond the {final} final dimensions")
+        if sign.dtype != np.float32 or not (np.abs(sign) == 1).all():
+            raise InputError("a sign is neither 1 nor -1")
+        if not (np.isfinite(planes).all() and np.isfinite(inner).all()):
+            raise InputError("a direction is not finite")
+        return cls(planes, inner, bucket, sign, final)
 
 
 def _sums(

@@ -155,6 +155,8 @@ def describe(folder: Path) -> dict[str, Any]:
         raise InputError(
             "the training data of the generative memory is not recorded", where=folder / _ABOUT
         )
+    if not isinstance(about.get("options"), dict):
+        raise InputError("the options of the generative memory are missing", where=folder / _ABOUT)
     return about
 
 
@@ -166,7 +168,7 @@ def _stored_options(of: Path, **changes: Any) -> MemoryOptions:
     """
     try:
         return MemoryOptions(**{**describe(of)["options"], **changes})
-    except (KeyError, TypeError) as error:
+    except (TypeError, ValueError) as error:  # InputError, too: it names no file
         raise InputError(
             f"the options of the generative memory are not valid ({error})", where=of / _ABOUT
         ) from None

@@ -87,6 +87,9 @@ def check_stored(folder: Path) -> None:
     if not weights:
         raise InputError("no weights in this folder (*.safetensors)", where=folder, hint=COPY)
     for file in folder.iterdir():
+        if not file.is_file() and (file in weights or not file.is_dir()):
+            raise InputError("not a file", where=file, hint=COPY)
+    for file in folder.iterdir():
         if file not in weights and file.stat().st_size > MOST_TOKENIZER:
             raise InputError(f"more than {MOST_TOKENIZER:,} bytes", where=file, hint=COPY)
     shapes = [shape for file in weights for shape in check_weights(file).values()]

@@ -184,13 +184,13 @@ class Expansion:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], words: int, rows: int) -> Expansion:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], words: int, plain: Lexicon) -> Expansion:
         """Restores what `arrays` returned.
 
         Args:
             arrays: As `arrays` returned them.
             words: Number of known words.
-            rows: Number of documents.
+            plain: The counts of all documents without expansion.
 
         Raises:
             InputError: They are inconsistent.
@@ -199,11 +199,14 @@ class Expansion:
         share, expanded = np.array(arrays["share"], float), np.array(arrays["rows"], np.int64)
         if share.shape != (1,) or not 0 <= share[0] <= 1:
             raise InputError("the share of expanded weights is not a number between 0 and 1")
-        lexicon = Lexicon.of(arrays, words)
+        if arrays["rows"].dtype.kind not in "iu" or arrays["rows"].ndim != 1:
+            raise InputError("the rows of expanded documents are not whole numbers")
+        lexicon, rows = Lexicon.of(arrays, words), len(plain)
         if len(expanded) != len(lexicon) or (expanded[1:] <= expanded[:-1]).any():
             raise InputError(f"{len(lexicon)} expanded documents in other rows than they should be")
         if len(expanded) and not 0 <= expanded[0] <= expanded[-1] < rows:
             raise InputError(f"an expanded document is beyond the {rows} documents")
+        _check_contained(plain.merged_in_order(plain, expanded), lexicon)
         return cls(float(share[0]), expanded, lexicon, Scales.from_arrays(arrays))
 
 
@@ -222,17 +225,31 @@ def _places(
         whole: Counts of the same documents, with more words.
         pairs: The pairs of `whole`, ascending; int64 [pairs].
     """
-
-    def word_keys(lexicon: Lexicon) -> npt.NDArray[np.int64]:
-        return lexicon.rows << PAIR_SHIFT | lexicon.words
-
-    def pair_keys(lexicon: Lexicon) -> npt.NDArray[np.int64]:
-        return lexicon.pair_rows << PAIR_SHIFT | np.searchsorted(pairs, lexicon.pair_keys)
-
     return (
-        np.searchsorted(word_keys(whole), word_keys(part)),
-        np.searchsorted(pair_keys(whole), pair_keys(part)),
+        np.searchsorted(_word_keys(whole), _word_keys(part)),
+        np.searchsorted(_pair_keys(whole, pairs), _pair_keys(part, pairs)),
     )
+
+
+def _word_keys(lexicon: Lexicon) -> npt.NDArray[np.int64]:
+    """Returns a number for document and word of each entry, which ascends; int64 [entries]."""
+    return lexicon.rows << PAIR_SHIFT | lexicon.words
+
+
+def _pair_keys(lexicon: Lexicon, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Returns a number for document and pair of each entry, which ascends; int64 [entries]."""
+    return lexicon.pair_rows << PAIR_SHIFT | np.searchsorted(pairs, lexicon.pair_keys)
+
+
+def _check_contained(part: Lexicon, whole: Lexicon) -> None:
+    """Refuses counts of documents that lack words or pairs of `part`, or are out of order."""
+    pairs = np.unique(np.concatenate([part.pair_keys, whole.pair_keys]))
+    for contained, keys in (
+        (_word_keys(part), _word_keys(whole)),
+        (_pair_keys(part, pairs), _pair_keys(whole, pairs)),
+    ):
+        if (keys[1:] <= keys[:-1]).any() or not np.isin(contained, keys).all():
+            raise InputError("expanded documents lack words of their texts")
 
 
 def choose_expansion(

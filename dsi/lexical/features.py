@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.errors import InputError
 from dsi.lexical.lexicon import PAIR_SHIFT, Lexicon
 
 IN_DOCUMENT = (
@@ -180,10 +181,23 @@ class Scales:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Scales:
-        """Restores what `arrays` returned; raises KeyError if one is missing."""
+        """Restores what `arrays` returned.
+
+        Raises:
+            InputError: They have another dtype or shape, or are not finite.
+            KeyError: One is missing.
+        """
+        sizes = {"in_document": len(IN_DOCUMENT), "of_word": len(OF_WORD), "of_pair": len(OF_PAIR)}
+        for name, size in sizes.items():
+            for part in (f"{name}_mean", f"{name}_deviation"):
+                array = arrays[part]
+                if array.dtype.kind != "f" or array.shape != (size,):
+                    raise InputError(f"{part} is {array.dtype} {list(array.shape)}")
+                if not np.isfinite(array).all() or (part.endswith("deviation") and array.min() < 0):
+                    raise InputError(f"{part} has values that are not finite, or negative ones")
         return cls(
             *(
                 Scale(np.array(arrays[f"{name}_mean"]), np.array(arrays[f"{name}_deviation"]))
-                for name in ("in_document", "of_word", "of_pair")
+                for name in sizes
             )
         )

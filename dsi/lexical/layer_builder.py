@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.dataset import Document
+from data_prep.errors import InputError
 from data_prep.files import replacing_folder
 from docids.store import naming, open_store, write_store
 from dsi.lexical.expansion import Corpus, Expansion, choose_expansion
@@ -206,29 +207,30 @@ class LexicalIndex:
         header, arrays = open_store(source, "lexicon")
         with naming(source):
             prefix = "weighting_"
-            weighting = {
+            trained = {
                 name.removeprefix(prefix): array
                 for name, array in arrays.items()
                 if name.startswith(prefix)
             }
-            return cls(
-                vocabulary,
-                Lexicon.of(arrays, len(vocabulary)),
-                Scales.from_arrays(arrays),
-                Weighting.from_arrays(weighting, len(vocabulary)),
-                int(header["documents"]),
-                layer.outcome,
-                _open_expansion(Path(folder) / _EXPANSION, len(vocabulary), len(layer)),
-            )
+            lexicon = Lexicon.of(arrays, len(vocabulary))
+            documents = header["documents"]
+            if len(lexicon) != len(layer):
+                raise InputError(f"counts of {len(lexicon)} documents, not {len(layer)}")
+            if type(documents) is not int or not 0 <= documents <= len(lexicon):
+                raise InputError(f"{documents!r:.60} live documents of {len(lexicon)}")
+            scales = Scales.from_arrays(arrays)
+            weighting = Weighting.from_arrays(trained, len(vocabulary))
+        expansion = _open_expansion(Path(folder) / _EXPANSION, len(vocabulary), lexicon)
+        return cls(vocabulary, lexicon, scales, weighting, documents, layer.outcome, expansion)
 
 
-def _open_expansion(folder: Path, words: int, rows: int) -> Expansion | None:
+def _open_expansion(folder: Path, words: int, lexicon: Lexicon) -> Expansion | None:
     """Opens the expansion of a layer; None if it has none."""
-    if not folder.is_dir():
+    if not os.path.lexists(folder):
         return None
     _, arrays = open_store(folder, "expansion")
     with naming(folder):
-        return Expansion.from_arrays(arrays, words, rows)
+        return Expansion.from_arrays(arrays, words, lexicon)
 
 
 def open_layer(folder: str | os.PathLike[str]) -> LexicalLayer:

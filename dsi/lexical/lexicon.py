@@ -152,11 +152,21 @@ class Lexicon:
             )
         if len(lexicon.words) and not 0 <= lexicon.words.min() <= lexicon.words.max() < words:
             raise InputError(f"a word is not one of the {words} known words")
-        if len(lexicon.counts) and not lexicon.counts.min() > 0:
-            raise InputError("a word that occurs 0 times")
+        for counts in (lexicon.counts, lexicon.pair_counts):
+            if len(counts) and not counts.min() > 0:
+                raise InputError("a word that occurs 0 times")
+        for column in _WORD_COLUMNS:
+            array = getattr(lexicon, column)
+            if len(array) and array.min() < 0:
+                raise InputError(f"{column} has negative numbers")
+        if len(lexicon.pair_keys):
+            first, second = lexicon.pair_keys >> PAIR_SHIFT, lexicon.pair_keys & _SECOND
+            if not 0 <= first.min() <= first.max() < words or not second.max() < words:
+                raise InputError(f"a word of a pair is not one of the {words} known words")
         return lexicon
 
 
+_SECOND = (1 << PAIR_SHIFT) - 1
 _WORD_COLUMNS = (
     "words", "counts", "title_counts", "capitals", "positions", "first_sentence", "last_sentence",
 )  # fmt: skip

@@ -12,6 +12,7 @@ import shutil
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,21 @@ from tiny_checkpoints import write_language_model
 from transformers import AutoTokenizer
 
 from data_prep.dataset import Document, InMemorySource
+from data_prep.errors import InputError
+from docids.embeddings import EmbeddingOptions, fit_embedder, open_embedder, save_embedder
+from docids.muvera import Muvera, MuveraOptions
+from docids.store import open_store, write_store
 from dsi import cli
 from dsi.backbones.backbone import from_pretrained
 from dsi.backbones.output_states import ProductKeyMemory, add_map
 from dsi.backbones.position_edits import add_edits
+from dsi.generation.generative_memory import GenerativeMemory
 from dsi.index_folder import versions
 from dsi.index_folder.stored_corpus import write_stored_corpus
+from dsi.lexical import expansion as lexical_expansion
+from dsi.lexical.labeled_queries import LabeledQueries
+from dsi.lexical.layer_builder import LexicalIndex
+from dsi.lexical.options import LexicalOptions
 from dsi.text_encoders.prompt_pool import PromptPool
 from dsi.text_encoders.prompt_template import TemplateEncoder
 from dsi.updating.strategy_state import write_strategy_state
@@ -78,7 +88,7 @@ def link(path: Path, to: Path) -> None:
 
 
 def pipe(path: Path) -> None:
-    path.unlink(missing_ok=True)
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     os.mkfifo(path)
 
 
@@ -488,6 +498,169 @@ def test_hostile_state_of_strategies_is_refused(name, of_strategies, tmp_path, c
     code, said = run([verb, str(index), *(["zebra"] if verb == "search" else [])], capsys)
     assert (code, said.count("\n")) == (2, 1), said
     assert "0001" in said  # the file, or the version
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory) -> Path:
+    """What updates read of an index, but searches do not."""
+    folder = tmp_path_factory.mktemp("parts") / "0001"
+    texts = ["zebra grass plains", "otter river fish", "zebra river"]
+    documents = [Document(str(row), "", text) for row, text in enumerate(texts)]
+    nothing = LabeledQueries([], np.zeros(0, np.int64))
+    plain = LexicalIndex.build(
+        documents, language="none", options=LexicalOptions(), labeled=nothing, dev=nothing, seed=0
+    )
+    corpus = lexical_expansion.Corpus(
+        documents, plain.lexicon, plain.vocabulary, plain.weighting, plain.scales
+    )
+    queries = LabeledQueries(["stripes grass", "fur"], np.array([0, 1], np.int64))
+    expansion, vocabulary, weighting = lexical_expansion.Expansion.of(0.5, corpus, queries)
+    replace(plain, vocabulary=vocabulary, weighting=weighting, expansion=expansion).save(
+        folder / "lexical"
+    )
+    options = EmbeddingOptions(dimensions=2)
+    save_embedder(fit_embedder(texts, options, 0), options, folder / "embedder")
+    header = {"embedder": "muvera", "options": asdict(options), "model": "no/such"}
+    arrays = Muvera.draw(8, MuveraOptions(bits=2, projection=4, repetitions=2, final=9), 0).arrays()
+    write_store(folder / "muvera", "embedder", header, arrays)
+    about = {"format": 1, "dataset": {"content_hash": "x"}, "options": {"steps": 3}}
+    (folder / "memory").mkdir()
+    (folder / "memory" / "memory.json").write_text(json.dumps(about))
+    (folder / "memory" / "config.json").write_text('{"model_type": "t5"}')
+    save_file({"a": torch.ones(2)}, folder / "memory" / "model.safetensors")
+    LexicalIndex.open(folder / "lexical").layer()
+    open_embedder(folder / "embedder")
+    Muvera.of(open_store(folder / "muvera", "embedder")[1])
+    return folder
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "lexical": LexicalIndex.open,
+    "embedder": open_embedder,
+    "muvera": open_embedder,
+    "memory": GenerativeMemory.open,
+}
+NAN, HUGE = float("nan"), 1 << 40
+
+
+def array(file: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    """An attack that changes one array of a store."""
+    return lambda v: replace_array(v / file, change(np.array(np.load(v / file))))
+
+
+def declared(file: str, shape: tuple[int, ...]) -> Callable[[Path], None]:
+    """An attack that declares a huge shape in a small array file."""
+
+    def attack(version: Path) -> None:
+        with open(version / file, "wb") as opened:
+            header = {"descr": "<i8", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(opened, header)
+        resized(version / file)
+
+    return attack
+
+
+def pickled(file: str) -> Callable[[Path], None]:
+    """An attack that puts an array of objects, which is a pickle, in place of an array."""
+
+    def attack(version: Path) -> None:
+        np.save(version / file, np.array([{}, []], object), allow_pickle=True)
+        resized(version / file)
+
+    return attack
+
+
+def resized(file: Path) -> None:
+    header = next(file.parent.glob("*.json"))
+    content = json.loads(header.read_text())
+    content["bytes"][file.stem] = file.stat().st_size
+    header.write_text(json.dumps(content))
+
+
+EXPANSION, SOURCE = "lexical/source/expansion/", "lexical/source/"
+PART_ATTACKS: dict[str, Callable[[Path], None]] = {
+    "lexical: a share of NaN": array(EXPANSION + "share.npy", lambda a: a * NAN),
+    "lexical: two shares": array(EXPANSION + "share.npy", lambda a: np.repeat(a, 2)),
+    "lexical: a share of text": array(EXPANSION + "share.npy", lambda a: np.array(["x"])),
+    "lexical: rows of fractions": array(EXPANSION + "rows.npy", lambda a: a + 0.5),
+    "lexical: rows beyond the end": array(EXPANSION + "rows.npy", lambda a: a + HUGE),
+    "lexical: rows that descend": array(EXPANSION + "rows.npy", lambda a: a[::-1]),
+    "lexical: other rows": array(EXPANSION + "rows.npy", lambda a: a + 1),
+    "lexical: rows of two axes": array(EXPANSION + "rows.npy", lambda a: a[:, None]),
+    "lexical: an expansion of other words": array(EXPANSION + "words.npy", lambda a: a[::-1]),
+    "lexical: scales of NaN": array(EXPANSION + "of_word_mean.npy", lambda a: a * NAN),
+    "lexical: scales of another size": array(EXPANSION + "of_pair_mean.npy", lambda a: a[:1]),
+    "lexical: a negative deviation": array(
+        SOURCE + "in_document_deviation.npy", lambda a: -1 - abs(a)
+    ),
+    "lexical: negative positions": array(SOURCE + "positions.npy", lambda a: a.astype(int) - HUGE),
+    "lexical: pairs of unknown words": array(SOURCE + "pair_keys.npy", lambda a: a | 0x7FFFFFFF),
+    "lexical: pairs that occur 0 times": array(SOURCE + "pair_counts.npy", lambda a: a * 0),
+    "lexical: a huge shape": declared(EXPANSION + "rows.npy", (HUGE,)),
+    "lexical: a huge shape of nothing": declared(EXPANSION + "rows.npy", (HUGE, 0)),
+    "lexical: objects": pickled(EXPANSION + "rows.npy"),
+    "lexical: an expansion that is a pipe": lambda v: pipe(v / EXPANSION),
+    "lexical: a folder in place of an array": lambda v: as_folder(v / EXPANSION / "rows.npy"),
+    "lexical: an array that is a pipe": lambda v: pipe(v / EXPANSION / "rows.npy"),
+    "lexical: more live documents than rows": lambda v: change_json(
+        v / SOURCE / "lexicon.json", documents=HUGE
+    ),
+    "lexical: documents of no number": lambda v: change_json(
+        v / SOURCE / "lexicon.json", documents=NAN
+    ),
+    "embedder: another": lambda v: change_json(v / "embedder" / "embedder.json", embedder=["x"]),
+    "embedder: options of no object": lambda v: change_json(
+        v / "embedder" / "embedder.json", options=[1]
+    ),
+    "embedder: weights of NaN": array("embedder/components.npy", lambda a: a * NAN),
+    "embedder: weights of other words": array("embedder/components.npy", lambda a: a[:, :-1]),
+    "embedder: frequencies of text": array("embedder/idf.npy", lambda a: a.astype("U5")),
+    "embedder: offsets beyond the end": array("embedder/vocabulary_offsets.npy", lambda a: a * 9),
+    "embedder: the same word twice": array("embedder/vocabulary_text.npy", lambda a: a * 0),
+    "embedder: objects": pickled("embedder/components.npy"),
+    "muvera: no final dimensions": array("muvera/final.npy", lambda a: a[:0]),
+    "muvera: a huge encoding": array("muvera/final.npy", lambda a: a * 0 + HUGE),
+    "muvera: a negative size": array("muvera/final.npy", lambda a: -a),
+    "muvera: dimensions beyond the end": array("muvera/bucket.npy", lambda a: a + 100),
+    "muvera: signs of another size": array("muvera/sign.npy", lambda a: a[:3]),
+    "muvera: signs of zero": array("muvera/sign.npy", lambda a: a * 0),
+    "muvera: planes of NaN": array("muvera/planes.npy", lambda a: a * NAN),
+    "muvera: planes of one axis": array("muvera/planes.npy", np.ravel),
+    "muvera: planes of nothing": declared("muvera/planes.npy", (2, 0, 60)),
+    "muvera: projections of other vectors": array("muvera/inner.npy", lambda a: a[:, 1:]),
+    "muvera: projections of integers": array("muvera/inner.npy", lambda a: a.astype(int)),
+    "memory: no options": lambda v: change_json(v / "memory" / "memory.json", options=None),
+    "memory: an option of text": lambda v: change_json(
+        v / "memory" / "memory.json", options={"steps": "many"}
+    ),
+    "memory: an option of its own": lambda v: change_json(
+        v / "memory" / "memory.json", options={"evil": 1}
+    ),
+    "memory: no data": lambda v: change_json(v / "memory" / "memory.json", dataset=[]),
+    "memory: a manifest that is a pipe": lambda v: pipe(v / "memory" / "memory.json"),
+    "memory: a huge network": lambda v: change_json(
+        v / "memory" / "config.json", d_model=1_000_000, num_layers=1_000_000
+    ),
+    "memory: a network of no object": lambda v: (v / "memory" / "config.json").write_text("[]"),
+    "memory: weights of NaN": lambda v: poison(v / "memory" / "model.safetensors", NAN),
+    "memory: weights that are a pipe": lambda v: pipe(v / "memory" / "model.safetensors"),
+    "memory: weights that are a folder": lambda v: as_folder(v / "memory" / "model.safetensors"),
+    "memory: a tokenizer that is a pipe": lambda v: pipe(v / "memory" / "tokenizer.json"),
+}
+
+
+@pytest.mark.parametrize("name", PART_ATTACKS)
+def test_hostile_parts_that_updates_read_are_refused(name, parts, tmp_path):
+    version = Path(shutil.copytree(parts, tmp_path / "0001"))
+    PART_ATTACKS[name](version)
+    part = name.partition(":")[0]
+    started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError) as refused:
+        READERS[part](version / part)
+    assert time.process_time() - started < SECONDS
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEGABYTES << 10
+    assert f"0001/{part}" in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def write_table(folder: Path, rows: list[dict[str, object]]) -> None:
