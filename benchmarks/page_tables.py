@@ -977,7 +977,7 @@ def updating_kernel() -> Table:
         ("with `contrastive.weight` 0.1", f"{FORGETTING}-contrastive0.1"),
     ):
         for kind in ("semantic", "rq"):
-            for strategy in ("kernel", "edit", "instant"):
+            for strategy in ("refit", "kernel", "edit", "instant"):
                 rows = list(_measured(stem, kind, strategy).values())
                 if rows:
                     cells = [label, f"`{kind}`", f"`{strategy}`", str(len(rows))]
