@@ -80,8 +80,12 @@ def attended(
     grouped = query.reshape(lines, key.shape[1], -1, size)
     scores = capped(torch.matmul(grouped, key.transpose(2, 3)) * scale, softcap)
     scores = scores.view(lines, heads, rows, -1)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    if mask is not None:  # several versions of transformers give OPT a mask that is to be added
+        scores = (
+            scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+            if mask.dtype == torch.bool
+            else scores + mask
+        )
     shares = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
     shares = torch.nn.functional.dropout(shares, dropout, training=dropout > 0)
     outputs = torch.matmul(shares.view(lines, key.shape[1], -1, shares.shape[-1]), value)

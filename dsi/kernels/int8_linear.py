@@ -10,6 +10,8 @@ concatenates lists in its own way.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import nn
 
@@ -27,7 +29,20 @@ def has_int8_kernel(weight: torch.Tensor) -> bool:
         and weight.dtype == torch.float32
         and hasattr(torch.ops.onednn, "qlinear_pointwise")
         and bool(getattr(torch.cpu, "_is_vnni_supported", bool)())
+        and _multiplies_signed_states()
     )
+
+
+@functools.cache
+def _multiplies_signed_states() -> bool:
+    """Whether this PyTorch takes states in int8: older ones, such as 2.6, take uint8 only."""
+    one = torch.ones(1, 1, dtype=torch.int8)
+    packed = torch.ops.onednn.qlinear_prepack(one, None)
+    try:
+        int8_product(one, packed, torch.ones(1), torch.zeros(1, dtype=torch.int32), False)
+    except RuntimeError:
+        return False
+    return True
 
 
 class Int8Linear(nn.Module):

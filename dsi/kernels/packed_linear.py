@@ -194,7 +194,7 @@ def _refuse_without_int8(model: PreTrainedModel) -> None:
     head = model.get_output_embeddings()
     if not has_int8_kernel(head.weight):
         raise InputError(
-            "--precision int8 needs a CPU with VNNI instructions and PyTorch with oneDNN",
+            "--precision int8 needs a CPU with VNNI instructions and a recent PyTorch with oneDNN",
             hint="Use --precision bf16 or fp32, or --device cpu",
         )
     layers = [layer for layer in model.modules() if type(layer) is nn.Linear and layer is not head]
