@@ -250,7 +250,8 @@ def _inside(kind: Any, marks: tuple[Any, ...]) -> st.SearchStrategy[Any]:
         return st.just(Path("file"))
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return st.builds(kind)
-    return st.lists(st.text(min_size=1), max_size=2)
+    items = st.integers() if int in typing.get_args(kind) else st.text(min_size=1)
+    return st.lists(items, max_size=2)
 
 
 def outside(hint: Any) -> list[Any]:
