@@ -288,7 +288,7 @@ def _quality(assignment: Any, dataset: Path) -> dict[str, Any]:
     embedder = fit_embedder(texts, EmbeddingOptions(), 0)
     report = measure(assignment.table, lambda: embedder.encode(texts), seed=0).to_dict()
     names = ("unique", "shared_documents", "purity", "purity_shuffled", "neighbor_hit_rate", "gini")
-    return {"mean length": report["length"]["mean"], **{name: report[name] for name in names}}
+    return {"mean length": report["length"]["mean"], **{name: report.get(name) for name in names}}
 
 
 def _flat(system: dict[str, Any]) -> dict[str, float]:
