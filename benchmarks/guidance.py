@@ -29,8 +29,10 @@ CELLS: dict[str, tuple[int, dict[str, Any]]] = {
     "beams10-bf16": (10, {"precision": "bf16"}),
     "beams10-int8": (10, {"precision": "int8"}),
     "beams10-int8-rescored": (10, {"precision": "int8", "rescore": True}),
+    "beams10-int8-alone": (10, {"precision": "int8", "alone": True}),
 }
-"""Name -> beams, and fields of `GuidanceOptions`. Beside another precision stands on which share of
+"""Name -> beams, and fields of `GuidanceOptions`; "alone" searches one query at a time, which takes
+another path through the network in int8. Beside another precision stands on which share of
 the queries it finds the top 10 of fp32: the same ten documents, and these in the same order."""
 
 
@@ -116,13 +118,21 @@ def _measure(
     dataset, index = ready.open()
     fields = dict(guidance)
     precision, rescore = fields.pop("precision", "fp32"), fields.pop("rescore", False)
+    alone = fields.pop("alone", False)
     options = SearchOptions(
         guidance=GuidanceOptions(**fields), precision=precision, rescore=rescore
     )
     texts, qrels = dataset.query_texts(), dataset.qrels_of("test")
     asked = list(qrels)[:most]
     started = time.process_time()
-    hits = index.search([texts[query] for query in asked], k=10, beams=beams, options=options)
+    batches = [[query] for query in asked] if alone else [asked]
+    hits = [
+        ranked
+        for batch in batches
+        for ranked in index.search(
+            [texts[query] for query in batch], k=10, beams=beams, options=options
+        )
+    ]
     seconds = time.process_time() - started
     run = {
         query: {hit.doc_id: hit.score for hit in found}

@@ -43,9 +43,7 @@ class Answers:
         """The facts, and under "results" one entry per query."""
         results = [
             {
-                "query_id": query.query_id,
-                "query": query.text,
-                "known": has_known_words,
+                **_query_data(query, has_known_words),
                 "hits": self._ordered(
                     [
                         {"rank": rank, **_hit_data(hit, parts)}
@@ -86,6 +84,17 @@ class Answers:
             )
 
 
+def _query_data(query: Query, has_known_words: bool) -> dict[str, Any]:
+    return {"query_id": query.query_id, "query": query.text, "known": has_known_words}
+
+
+def _remarks(ranked: Sequence[Any], has_known_words: bool) -> tuple[str, ...]:
+    """Returns what to say below the hits or chains of a query, if anything."""
+    if not has_known_words:
+        return ("no word of this query is known to the index: the order says nothing",)
+    return () if ranked else ("no document found",)
+
+
 def hits_table(
     query: str, hits: Sequence[Hit], has_known_words: bool = True, reorder: bool = False
 ) -> TableReport:
@@ -97,9 +106,6 @@ def hits_table(
         has_known_words: Whether the index knows a word of the query.
         reorder: Whether the best documents are placed at both ends.
     """
-    remark = "no document found" if not hits else ""
-    if not has_known_words:
-        remark = "no word of this query is known to the index: the order says nothing"
     columns: tuple[str, ...] = ("rank", "score", "doc id", "title")
     rows: list[tuple[Any, ...]]
     rows = [(rank, hit.score, hit.doc_id, hit.title) for rank, hit in enumerate(hits, 1)]
@@ -114,7 +120,7 @@ def hits_table(
         title=query,
         columns=columns,
         rows=rows,
-        closing=(remark,) if remark else (),
+        closing=_remarks(hits, has_known_words),
     )
 
 
@@ -193,9 +199,7 @@ class ChainAnswers:
         """The facts, and under "results" one entry per query."""
         results = [
             {
-                "query_id": query.query_id,
-                "query": query.text,
-                "known": has_known_words,
+                **_query_data(query, has_known_words),
                 "chains": [{"rank": rank, **chain.data} for rank, chain in enumerate(ranked, 1)],
             }
             for query, ranked, has_known_words in zip(
@@ -226,15 +230,13 @@ def chains_table(query: str, chains: Sequence[Chain], has_known_words: bool = Tr
         for number, hop in enumerate(chain.hops, 1):
             sentence = "" if hop.sentence is None else hop.sentence.text
             rows.append((rank, chain.score, number, hop.hit.doc_id, hop.hit.title, sentence))
-    remarks = ["no document found"] if not chains else []
-    if not has_known_words:
-        remarks = ["no word of this query is known to the index: the order says nothing"]
+    remarks = _remarks(chains, has_known_words)
     if chains and chains[0].evidence is not None:
-        remarks.append(f"evidence of the first chain suffices: {chains[0].evidence:.3f}")
+        remarks = (*remarks, f"evidence of the first chain suffices: {chains[0].evidence:.3f}")
     return TableReport(
         data={},
         title=query,
         columns=("rank", "score", "hop", "doc id", "title", "sentence"),
         rows=rows,
-        closing=tuple(remarks),
+        closing=remarks,
     )
